@@ -1,0 +1,109 @@
+package sharding
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// managerMetrics are what a Manager counts. They are always counted, and only visible if the caller passed a Registerer.
+type managerMetrics struct {
+	shards         *prometheus.GaugeVec     // ring, state
+	loadAverage    *prometheus.GaugeVec     // ring
+	shardLoad      *prometheus.GaugeVec     // ring, shard
+	unowned        *prometheus.GaugeVec     // ring
+	unownedOldest  *prometheus.GaugeVec     // ring
+	ringGeneration *prometheus.GaugeVec     // ring
+	assignments    *prometheus.CounterVec   // ring, shard
+	moves          *prometheus.CounterVec   // ring, cause
+	movesInFlight  *prometheus.GaugeVec     // ring
+	takeover       *prometheus.HistogramVec // ring
+	frozen         *prometheus.GaugeVec     // ring
+}
+
+func newManagerMetrics(registerer prometheus.Registerer) (*managerMetrics, error) {
+	var b metricsBuilder
+	m := &managerMetrics{
+		shards:         b.gauge("shards_total", "Shards of the ring by state: Alive, Silent, Dead, Released or Unknown.", "ring", "state"),
+		loadAverage:    b.gauge("load_average", "Mean load of the shards that report one; 1 is full.", "ring"),
+		shardLoad:      b.gauge("shard_load", "Load of a shard as it reported it last; 1 is full.", "ring", "shard"),
+		unowned:        b.gauge("unowned_objects", "Objects of the ring's targets that had no live owner when last looked at.", "ring"),
+		unownedOldest:  b.gauge("unowned_oldest_seconds", "For how long the object that has been without a live owner the longest has been seen so.", "ring"),
+		ringGeneration: b.gauge("ring_generation", "Number of the ring's slot table; it grows with every change of the table in one manager's term.", "ring"),
+		assignments:    b.counter("assignments_total", "Objects that were given their first owner.", "ring", "shard"),
+		moves:          b.counter("moves_total", "Objects whose owner was asked to hand them over, or that were taken over, by cause.", "ring", "cause"),
+		movesInFlight:  b.gauge("moves_in_flight", "Objects that are to be handed over and have not been yet.", "ring"),
+		takeover:       b.seconds("takeover_seconds", "From the declaration of a shard's death to the new owner of its last object.", "ring"),
+		frozen:         b.gauge("failure_detection_frozen", "1 while take-overs are held back, as the fault may be the manager's own.", "ring"),
+	}
+	return m, b.register(registerer)
+}
+
+// workerMetrics are what a Worker counts. They are always counted, and only visible if the caller passed a Registerer.
+type workerMetrics struct {
+	active           *prometheus.GaugeVec     // ring
+	owned            *prometheus.GaugeVec     // ring, resource
+	reconciles       *prometheus.CounterVec   // ring, resource, result
+	reconcileSeconds *prometheus.HistogramVec // ring, resource
+	setAside         *prometheus.GaugeVec     // ring, resource
+	handover         *prometheus.HistogramVec // ring
+	handoverForced   *prometheus.CounterVec   // ring
+	leaseRenewErrors *prometheus.CounterVec   // ring
+	fencedWrites     *prometheus.CounterVec   // ring
+}
+
+func newWorkerMetrics(registerer prometheus.Registerer) (*workerMetrics, error) {
+	var b metricsBuilder
+	m := &workerMetrics{
+		active:           b.gauge("shard_active", "1 while this process has the right to act for its shard.", "ring"),
+		owned:            b.gauge("owned_objects", "Objects that this shard owns.", "ring", "resource"),
+		reconciles:       b.counter("reconciles_total", "Reconciles by result: success, requeue, error, terminal, panic or cancelled.", "ring", "resource", "result"),
+		reconcileSeconds: b.seconds("reconcile_seconds", "Duration of reconciles.", "ring", "resource"),
+		setAside:         b.gauge("set_aside_objects", "Objects that failed so often that they are retried rarely.", "ring", "resource"),
+		handover:         b.seconds("handover_seconds", "From seeing the request to hand an object over to its new owner.", "ring"),
+		handoverForced:   b.counter("handover_forced_total", "Hand-overs that had to cancel a reconcile in flight.", "ring"),
+		leaseRenewErrors: b.counter("lease_renew_errors_total", "Failed attempts to renew the shard's Lease.", "ring"),
+		fencedWrites:     b.counter("fenced_writes_total", "Requests that were refused in the process, as it had no right to act.", "ring"),
+	}
+	return m, b.register(registerer)
+}
+
+// metricsBuilder makes metrics of the library's name space and remembers them for their registration.
+type metricsBuilder struct {
+	made []prometheus.Collector
+}
+
+func (b *metricsBuilder) gauge(name, help string, labels ...string) *prometheus.GaugeVec {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "shard_controller", Name: name, Help: help}, labels)
+	b.made = append(b.made, g)
+	return g
+}
+
+func (b *metricsBuilder) counter(name, help string, labels ...string) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "shard_controller", Name: name, Help: help}, labels)
+	b.made = append(b.made, c)
+	return c
+}
+
+// seconds makes a histogram from a millisecond to about two minutes.
+func (b *metricsBuilder) seconds(name, help string, labels ...string) *prometheus.HistogramVec {
+	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: "shard_controller", Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(0.001, 2, 18),
+	}, labels)
+	b.made = append(b.made, h)
+	return h
+}
+
+// register makes the metrics visible; with a nil registerer they stay private. Two Workers or two Managers in one
+// process need a Registerer each, for example by prometheus.WrapRegistererWith.
+func (b *metricsBuilder) register(registerer prometheus.Registerer) error {
+	if registerer == nil {
+		return nil
+	}
+	for _, c := range b.made {
+		if err := registerer.Register(c); err != nil {
+			return fmt.Errorf("registerer: %w", err)
+		}
+	}
+	return nil
+}
