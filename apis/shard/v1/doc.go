@@ -5,7 +5,7 @@
 //
 //   - Objects that satisfy the published CustomResourceDefinitions (package apis/crd) decode into these types without loss and
 //     without error, in JSON and in CBOR, through the typed, the dynamic and the apply client.
-//   - Values that a user wrote are never changed by defaulting. Defaults fill only what is absent; [SetDefaults] does in
+//   - Values that a user wrote are never changed by defaulting. Defaults fill only what is absent; [ShardConfig.SetDefaults] does in
 //     process what the API server does on its side, and the two are tested against each other.
 //   - Fields are only ever added to v1. Nothing is renamed, and no bound becomes tighter.
 //   - [PhaseOf] and all methods here are pure and safe for concurrent use.

@@ -48,7 +48,7 @@ type ShardInstanceList struct {
 
 // ShardInstanceSpec is which part of the ring a shard has and what is to happen with it.
 //
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.ring) || oldSelf.ring == ” || (has(self.ring) && self.ring == oldSelf.ring)",fieldPath=".ring",message="ring is immutable once it is set"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.ring) || oldSelf.ring.size() == 0 || (has(self.ring) && self.ring == oldSelf.ring)",fieldPath=".ring",message="ring is immutable once it is set"
 type ShardInstanceSpec struct {
 	// shardId is the identity of the shard. A DNS label of 1 to 63 characters, equal to metadata.name, immutable, required. Written
 	// by the worker when it joins.
