@@ -1,0 +1,146 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/klog/v2"
+)
+
+// verdict is what to do about a Lease.
+type verdict int
+
+const (
+	mayHold  verdict = iota // ours, released, or silent for long enough: write it
+	mustWait                // somebody else's
+)
+
+// rival remembers how long the record of another holder has been the same, by
+// our own clock. It is pure: time is an argument.
+type rival struct {
+	record Record
+	since  time.Time // when record was first seen; zero: there is no rival
+}
+
+// judge decides about a record that was read at now.
+func (v *rival) judge(r Record, self string, t Timing, now time.Time) verdict {
+	if r.Holder == self || r.Holder == "" {
+		*v = rival{}
+		return mayHold
+	}
+	if v.since.IsZero() || !v.record.sameBeat(r) {
+		v.since = now
+	}
+	v.record = r
+	if now.Sub(v.since) >= r.patience(t) {
+		return mayHold
+	}
+	return mustWait
+}
+
+// claim gets and renews the Lease of one shard for one process. It is used by
+// one goroutine.
+type claim struct {
+	leases   coordinationv1client.LeaseInterface
+	options  *HeartbeatOptions
+	identity string
+	right    *right
+	timing   func() Timing
+
+	last  *coordinationv1.Lease // the Lease as we last wrote or read it; nil: read it first
+	rival rival
+}
+
+// tries bounds the requests of one attempt: more than a conflict, a read and a
+// write are only needed when somebody else keeps writing to the Lease.
+const tries = 4
+
+// attempt renews the Lease, or takes it if it may. A nil error means that the
+// Lease was renewed or that there is nothing to do but wait.
+func (c *claim) attempt(ctx context.Context) error {
+	var err error
+	for range tries {
+		if c.last == nil {
+			read, err := c.leases.Get(ctx, c.options.Name, metav1.GetOptions{})
+			switch {
+			case apierrors.IsNotFound(err):
+				// Create it, below.
+			case err != nil:
+				return fmt.Errorf("read the Lease: %w", err)
+			default:
+				if RecordOf(read).Holder != c.identity {
+					if err := checkRing(read, c.options.Ring); err != nil {
+						return err
+					}
+				}
+				c.last = read
+			}
+		}
+		if c.last != nil && c.rival.judge(RecordOf(c.last), c.identity, c.timing(), time.Now()) == mustWait {
+			klog.FromContext(ctx).V(2).Info("The Lease is held by another; waiting", "holder", RecordOf(c.last).Holder)
+			c.right.fence()
+			c.last = nil // read it again next time
+			return nil
+		}
+		if err = c.write(ctx); err == nil {
+			return nil
+		}
+		// Somebody wrote before us, and that may have been ourselves: a write
+		// whose answer was lost. Read, and go by what is there.
+		if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && !apierrors.IsAlreadyExists(err) {
+			break
+		}
+		c.last = nil
+	}
+	return fmt.Errorf("write the Lease: %w", err)
+}
+
+// write creates or updates the Lease with ourselves as the holder. The update
+// carries the resource version of what was judged.
+func (c *claim) write(ctx context.Context) error {
+	timing, sent := c.timing(), time.Now()
+	c.right.shorten(sent, timing.RenewDeadline())
+	var written *coordinationv1.Lease
+	var err error
+	if c.last == nil {
+		written, err = c.leases.Create(ctx, c.fresh(timing, sent), metav1.CreateOptions{})
+	} else {
+		next := hold(c.last, c.identity, timing, sent)
+		next.Labels = c.labels(next.Labels)
+		written, err = c.leases.Update(ctx, next, metav1.UpdateOptions{})
+	}
+	if err != nil {
+		return err
+	}
+	if written == nil {
+		return errors.New("the server answered without an object")
+	}
+	c.last = written
+	c.right.extend(sent, timing.RenewDeadline())
+	return nil
+}
+
+func (c *claim) fresh(t Timing, now time.Time) *coordinationv1.Lease {
+	return hold(&coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
+		Namespace:       c.options.Namespace,
+		Name:            c.options.Name,
+		Labels:          c.labels(nil),
+		OwnerReferences: c.options.OwnerReferences,
+	}}, c.identity, t, now)
+}
+
+// labels are the given ones with ours set.
+func (c *claim) labels(old map[string]string) map[string]string {
+	out := make(map[string]string, len(old)+len(c.options.Labels)+1)
+	maps.Copy(out, old)
+	maps.Copy(out, c.options.Labels)
+	out[RingLabel] = c.options.Ring
+	return out
+}

@@ -1,0 +1,243 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
+)
+
+// Held says whether this manager holds the Lease of the shard at this moment,
+// by the same rule as Heartbeat.Active: two thirds of a lease duration from the
+// start of the last write that succeeded, on the monotonic clock. It is to be
+// asked before each write that takes an object from the shard.
+func (t *Tracker) Held(id string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return time.Since(t.base) < t.held[id]
+}
+
+// TakeOver takes the Lease of a shard that is Dead or Released, so that it can
+// not be renewed by the shard and its objects can be moved. It is a
+// compare-and-swap on the record that the verdict was about; for a shard
+// without a Lease it is a creation, which fails if the shard has made one.
+// Calling it again for a Lease that is held is a renewal.
+//
+// The errors: ErrAlive when the shard is in no state to be taken, or has
+// changed its record; ErrForeignLease; or what the request failed with, in which
+// case it may have succeeded, and calling again is right.
+//
+// Until GiveBack, Run renews the Lease. Any goroutine may call it.
+func (t *Tracker) TakeOver(ctx context.Context, id string) error {
+	defer t.lock(id)()
+	t.mu.Lock()
+	state, _ := t.detector.State(id)
+	e := t.entries[id]
+	var lease *coordinationv1.Lease
+	foreign := false
+	if e != nil {
+		lease, foreign = e.lease, e.foreign
+	}
+	t.mu.Unlock()
+	switch {
+	case foreign:
+		return fmt.Errorf("%w: %s", ErrForeignLease, id)
+	case state != Dead && state != Released:
+		return fmt.Errorf("%w: shard %s is %s", ErrAlive, id, state)
+	}
+	err := t.take(ctx, id, lease)
+	if !isRefusal(err) {
+		return err
+	}
+	// The Lease is not what it was. Labels may have been edited, or it is our
+	// own write whose answer was lost, or the shard is alive.
+	now, lookErr := t.look(ctx, id)
+	if lookErr != nil {
+		return lookErr
+	}
+	if same(lease, now) || now != nil && RecordOf(now).Holder == t.holder {
+		if err = t.take(ctx, id, now); !isRefusal(err) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: the record of shard %s has changed", ErrAlive, id)
+}
+
+// same says whether the two Leases show the same heartbeat.
+func same(a, b *coordinationv1.Lease) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return RecordOf(a).sameBeat(RecordOf(b))
+}
+
+// isRefusal says whether a compare-and-swap found something else than expected.
+func isRefusal(err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err)
+}
+
+// take writes the Lease with ourselves as the holder; old is what it must be.
+func (t *Tracker) take(ctx context.Context, id string, old *coordinationv1.Lease) error {
+	timing, sent := t.currentTiming(), time.Now()
+	request, cancel := context.WithTimeout(ctx, timing.RetryPeriod())
+	defer cancel()
+	var written *coordinationv1.Lease
+	var err error
+	if old == nil {
+		blank := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
+			Namespace: t.options.Namespace, Name: id, Labels: map[string]string{RingLabel: t.options.Ring}}}
+		written, err = t.leases.Create(request, hold(blank, t.holder, timing, sent), metav1.CreateOptions{})
+	} else {
+		written, err = t.leases.Update(request, hold(old, t.holder, timing, sent), metav1.UpdateOptions{})
+	}
+	if err != nil {
+		t.ReportWrite(err)
+		return err
+	}
+	if written == nil {
+		return errors.New("health: the server answered without an object")
+	}
+	t.wrote(id, written, sent.Sub(t.base)+timing.RenewDeadline())
+	return nil
+}
+
+// wrote takes in a Lease that we have just written, held until the given time.
+func (t *Tracker) wrote(id string, l *coordinationv1.Lease, until time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.entries[id]; e == nil || e.lease == nil || newer(l.ResourceVersion, e.lease.ResourceVersion) {
+		t.apply(id, l, time.Time{}, time.Now())
+	}
+	if RecordOf(t.entries[id].lease).Holder == t.holder {
+		t.held[id] = until
+	}
+	t.sequence++
+	t.entries[id].sequence = t.sequence
+	t.evaluate()
+}
+
+// GiveBack ends a take-over, after the objects have moved. With remove the Lease
+// is deleted and the shard forgotten, and a worker of that name starts from
+// nothing; without, its holder becomes empty, and a waiting worker has it at
+// once. ErrNotHeld when the Lease is in other hands; any other error is worth a
+// retry.
+func (t *Tracker) GiveBack(ctx context.Context, id string, remove bool) error {
+	defer t.lock(id)()
+	for range tries {
+		l, err := t.look(ctx, id)
+		if err != nil {
+			return err
+		}
+		if l == nil || RecordOf(l).Holder != t.holder {
+			t.dropped(id, l, remove && l == nil)
+			if l == nil && remove {
+				return nil
+			}
+			return fmt.Errorf("%w: %s", ErrNotHeld, id)
+		}
+		if err = t.give(ctx, id, l, remove); !isRefusal(err) {
+			return err
+		}
+	}
+	return fmt.Errorf("health: give back the Lease %s: it keeps changing", id)
+}
+
+func (t *Tracker) give(ctx context.Context, id string, l *coordinationv1.Lease, remove bool) error {
+	request, cancel := context.WithTimeout(ctx, t.currentTiming().RetryPeriod())
+	defer cancel()
+	if remove {
+		if err := t.leases.Delete(request, id, exactly(l)); err != nil {
+			t.ReportWrite(err)
+			return err
+		}
+		t.dropped(id, l, true)
+		return nil
+	}
+	written, err := t.leases.Update(request, released(l), metav1.UpdateOptions{})
+	if err != nil {
+		t.ReportWrite(err)
+		return err
+	}
+	t.mu.Lock()
+	delete(t.held, id)
+	t.mu.Unlock()
+	t.wrote(id, written, 0)
+	return nil
+}
+
+// dropped notes that the Lease is not ours any more, and forgets it if it is gone.
+func (t *Tracker) dropped(id string, l *coordinationv1.Lease, gone bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.held, id)
+	if gone {
+		t.sequence++
+		if l != nil {
+			t.gone[id] = tombstone{version: l.ResourceVersion, sequence: t.sequence}
+		}
+		t.detector.Observe(id, Observation{Missing: true}, time.Now())
+		t.detector.Forget(id)
+		delete(t.entries, id)
+	}
+	t.evaluate()
+}
+
+// renew keeps what was taken.
+func (t *Tracker) renew(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(t.currentTiming().RetryPeriod()):
+		}
+		t.mu.Lock()
+		ids := make([]string, 0, len(t.held))
+		for id := range t.held {
+			ids = append(ids, id)
+		}
+		t.mu.Unlock()
+		for _, id := range ids {
+			t.renewOne(ctx, id)
+		}
+	}
+}
+
+func (t *Tracker) renewOne(ctx context.Context, id string) {
+	defer t.lock(id)()
+	t.mu.Lock()
+	_, held := t.held[id]
+	var lease *coordinationv1.Lease
+	if e := t.entries[id]; e != nil {
+		lease = e.lease
+	}
+	t.mu.Unlock()
+	if !held {
+		return // given back meanwhile
+	}
+	err := t.take(ctx, id, lease)
+	if isRefusal(err) {
+		_, err = t.look(ctx, id) // if another holds it, it is ours no longer
+	}
+	if err != nil && ctx.Err() == nil {
+		klog.FromContext(ctx).Error(err, "Could not renew the Lease of a shard that was taken over", "shard", id)
+	}
+}
+
+// lock makes writes to one Lease wait for each other.
+func (t *Tracker) lock(id string) (unlock func()) {
+	t.mu.Lock()
+	m := t.writing[id]
+	if m == nil {
+		m = &sync.Mutex{}
+		t.writing[id] = m
+	}
+	t.mu.Unlock()
+	m.Lock()
+	return m.Unlock
+}
