@@ -1,0 +1,142 @@
+package memapi
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/rest"
+)
+
+// Client is one actor's connection to a Server: the http.RoundTripper under its REST clients. All
+// faults belong to a Client. Use from any goroutine.
+type Client struct {
+	server *Server
+	name   string
+
+	// The server's lock guards these, so that watches and requests see one state.
+	watchDelay time.Duration
+	cacheAge   time.Duration
+	stalled    time.Time
+	link       Link
+	cut        time.Time // when link stopped being Connected
+	mended     chan struct{}
+
+	mu      sync.Mutex
+	n       int64
+	streams map[uint64]uint64
+	faults  Faults
+	queue   []scripted
+	counts  map[Fault]int64
+}
+
+// Client gives the connection of the named actor; always the same one for the same name.
+func (s *Server) Client(actor string) *Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.clients[actor]
+	if c == nil {
+		c = &Client{server: s, name: actor, streams: map[uint64]uint64{}, counts: map[Fault]int64{},
+			mended: make(chan struct{})}
+		s.clients[actor] = c
+	}
+	return c
+}
+
+// Config is a rest.Config whose clients all go through Client(actor): JSON, no client-side rate limit.
+func (s *Server) Config(actor string) *rest.Config {
+	return &rest.Config{
+		Host:          "http://memapi",
+		Transport:     s.Client(actor),
+		UserAgent:     actor,
+		QPS:           -1,
+		ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"},
+	}
+}
+
+// Name is the actor's name.
+func (c *Client) Name() string { return c.name }
+
+// RoundTrip implements http.RoundTripper.
+func (c *Client) RoundTrip(hr *http.Request) (*http.Response, error) {
+	c.mu.Lock()
+	c.n++
+	n := c.n
+	c.mu.Unlock()
+	r, err := parse(c.name, n, hr)
+	if err != nil {
+		return nil, err
+	}
+	f := c.choose(r)
+	rep, err := c.exchange(hr.Context(), hr, r, &f)
+	c.server.logged(r, f.Fault, rep.code, err)
+	if err != nil {
+		return nil, err
+	}
+	return rep.http(hr), nil
+}
+
+// exchange takes a request to the server and the answer back, through everything that can go wrong.
+func (c *Client) exchange(ctx context.Context, hr *http.Request, r *Request, f *chosen) (reply, error) {
+	if err := sleep(ctx, f.before); err != nil {
+		return reply{}, err
+	}
+	if err := c.cross(ctx, RequestsLost); err != nil {
+		return reply{}, err
+	}
+	if rep, err, done := c.refuse(ctx, r, f); done {
+		return rep, err
+	}
+	accepted, err := negotiate(hr.Header.Get("Accept"))
+	if err != nil {
+		return failure(err), nil
+	}
+	r.form = accepted
+	if f.Fault == Duplicate {
+		first := *r
+		c.server.serve(ctx, c, &first)
+	}
+	rep := c.server.serve(ctx, c, r)
+	if rep.watch != nil {
+		rep.watch.adopt(f.plan)
+	}
+	if err := c.back(ctx, r, f); err != nil {
+		if rep.watch != nil {
+			_ = rep.watch.Close()
+		}
+		return reply{code: rep.code}, err
+	}
+	return rep, nil
+}
+
+// back brings the answer home.
+func (c *Client) back(ctx context.Context, r *Request, f *chosen) error {
+	if f.Fault == LostResponse {
+		return errReset("read")
+	}
+	if f.Fault == LateResponse {
+		if err := sleep(ctx, requestTimeout); err != nil {
+			return err
+		}
+		return errLost
+	}
+	if err := c.cross(ctx, ResponsesLost); err != nil {
+		return err
+	}
+	return sleep(ctx, f.after)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
