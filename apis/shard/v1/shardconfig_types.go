@@ -32,11 +32,9 @@ type ShardConfig struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is what the user wants. Written by the user; shards also by whoever uses the scale subresource. Left out, it is {}: a
-	// ring with all defaults, which shards nothing yet.
-	// +kubebuilder:default={}
-	// +optional
-	Spec ShardConfigSpec `json:"spec,omitempty"`
+	// spec is what the user wants. Written by the user; shards also by whoever uses the scale subresource. Required, but may be {}:
+	// a ring with all defaults, which shards nothing yet.
+	Spec ShardConfigSpec `json:"spec"`
 	// status is what the manager observed. Written by the leading manager only.
 	// +optional
 	Status ShardConfigStatus `json:"status,omitempty,omitzero"`

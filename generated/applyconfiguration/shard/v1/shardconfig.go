@@ -22,8 +22,8 @@ type ShardConfigApplyConfiguration struct {
 	metav1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the usual metadata of an object. The name is the name of the ring.
 	*metav1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// spec is what the user wants. Written by the user; shards also by whoever uses the scale subresource. Left out, it is {}: a
-	// ring with all defaults, which shards nothing yet.
+	// spec is what the user wants. Written by the user; shards also by whoever uses the scale subresource. Required, but may be {}:
+	// a ring with all defaults, which shards nothing yet.
 	Spec *ShardConfigSpecApplyConfiguration `json:"spec,omitempty"`
 	// status is what the manager observed. Written by the leading manager only.
 	Status *ShardConfigStatusApplyConfiguration `json:"status,omitempty"`
