@@ -148,6 +148,12 @@ func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
+	if c.apiServer != nil { // it exited by itself; its guard still holds etcd
+		if err := c.apiServer.stop(ctx); err != nil {
+			return wrap(err)
+		}
+		c.apiServer = nil
+	}
 	for {
 		err := c.runAPIServer(ctx, c.port)
 		if !errors.Is(err, errPortTaken) {

@@ -149,7 +149,9 @@ func (b *builder) compile(ctx context.Context, t target, output, title string) e
 	out := &goOutput{}
 	cmd.Stdout, cmd.Stderr = out, out
 	start := time.Now()
-	if err := cmd.Start(); err != nil {
+	if err := cmd.Start(); ctx.Err() != nil {
+		return fmt.Errorf("controlplane: building %s: %w", t.name, context.Cause(ctx))
+	} else if err != nil {
 		return fmt.Errorf("controlplane: building %s needs the go command: %w", t.name, err)
 	}
 	done := make(chan error, 1)

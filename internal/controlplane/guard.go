@@ -34,8 +34,7 @@ exec 3>&-
 echo "$pid"
 exec >&-
 while read -r _; do :; done
-kill -TERM "$pid"
-kill -CONT "$pid"
+{ kill -TERM "$pid"; kill -CONT "$pid"; } 2>/dev/null
 i=0
 while kill -0 "$pid" && [ "$i" -lt "$grace" ]; do
 	sleep 0.05

@@ -52,6 +52,9 @@ func (g *goOutput) progress() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s := fmt.Sprintf("%d packages compiled", g.packages)
+	if g.packages == 0 {
+		s = "no package to compile so far, they are in the Go build cache"
+	}
 	if g.modules > 0 {
 		s = fmt.Sprintf("%d modules downloaded, %s", g.modules, s)
 	}

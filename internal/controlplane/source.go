@@ -44,14 +44,19 @@ func findSource() (source, error) {
 		places = append(places, filepath.Join(filepath.Dir(file), "..", ".."))
 	}
 	if wd, err := os.Getwd(); err == nil {
-		for ; ; wd = filepath.Dir(wd) {
-			places = append(places, wd)
-			if wd == filepath.Dir(wd) {
-				break
-			}
-		}
+		places = append(places, upwards(wd)...)
 	}
 	return findSourceIn(places)
+}
+
+// upwards lists a directory and all directories above it.
+func upwards(dir string) []string {
+	all := []string{dir}
+	for dir != filepath.Dir(dir) {
+		dir = filepath.Dir(dir)
+		all = append(all, dir)
+	}
+	return all
 }
 
 func findSourceIn(roots []string) (source, error) {
@@ -79,7 +84,7 @@ func readSource(dir string) (source, error) {
 	}
 	sum, err := os.ReadFile(filepath.Join(dir, "go.sum"))
 	if err != nil {
-		return source{}, fmt.Errorf("controlplane: %s has a go.mod and no go.sum: %w", dir, err)
+		return source{}, fmt.Errorf("controlplane: %s has a go.mod and no go.sum: %v", dir, err)
 	}
 	m := kubernetesRequirement.FindSubmatch(mod)
 	if m == nil {
