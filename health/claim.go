@@ -56,6 +56,8 @@ type claim struct {
 
 	last  *coordinationv1.Lease // the Lease as we last wrote or read it; nil: read it first
 	rival rival
+	met   bool // the Lease has existed, as far as we know
+	doubt bool // we created it, or tried to, and its last holder may be acting
 }
 
 // tries bounds the requests of one attempt: more than a conflict, a read and a
@@ -75,6 +77,7 @@ func (c *claim) attempt(ctx context.Context) error {
 			case err != nil:
 				return fmt.Errorf("read the Lease: %w", err)
 			default:
+				c.met = true
 				if RecordOf(read).Holder != c.identity {
 					if err := checkRing(read, c.options.Ring); err != nil {
 						return err
@@ -103,13 +106,19 @@ func (c *claim) attempt(ctx context.Context) error {
 }
 
 // write creates or updates the Lease with ourselves as the holder. The update
-// carries the resource version of what was judged.
+// carries the resource version of what was judged. After a creation we act at
+// once if we were acting anyway, or nobody else can be. Otherwise the Lease may
+// have been deleted under a holder that still acts, until its next renewal meets
+// ours or its deadline passes: so we wait for a lease duration.
 func (c *claim) write(ctx context.Context) error {
 	timing, sent := c.timing(), time.Now()
 	c.right.shorten(sent, timing.RenewDeadline())
 	var written *coordinationv1.Lease
 	var err error
 	if c.last == nil {
+		// Noted before it is sent: if the answer is lost, the next attempt finds a
+		// Lease of ours and must not take it for more than it is.
+		c.doubt = c.doubt || !c.right.standing() && (c.met || !c.options.Fresh)
 		written, err = c.leases.Create(ctx, c.fresh(timing, sent), metav1.CreateOptions{})
 	} else {
 		next := hold(c.last, c.identity, timing, sent)
@@ -122,7 +131,11 @@ func (c *claim) write(ctx context.Context) error {
 	if written == nil {
 		return errors.New("the server answered without an object")
 	}
-	c.last = written
+	c.last, c.met = written, true
+	if c.doubt {
+		c.right.postpone(timing.LeaseDuration)
+		c.doubt = false
+	}
 	c.right.extend(sent, timing.RenewDeadline())
 	return nil
 }

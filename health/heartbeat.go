@@ -27,6 +27,12 @@ type HeartbeatOptions struct {
 	OwnerReferences []metav1.OwnerReference
 	// Timing of the ring. Needed.
 	Timing Timing
+	// Fresh says that no other process can be acting for this shard if it has no
+	// Lease, because the caller has just created the shard (a ShardInstance that
+	// did not exist). The right to act then begins with the creation of the
+	// Lease. Otherwise it begins one lease duration later: the Lease may be
+	// missing by accident, and whoever had it may be acting still.
+	Fresh bool
 	// OnActive is called, on a goroutine of its own, each time the right to act
 	// begins, and is expected to work until its context is done. The cause of
 	// that is ErrFenced or ErrStopped. It should return soon then: the right
@@ -172,11 +178,11 @@ func (h *Heartbeat) Run(ctx context.Context) error {
 			h.right.begin(ctx)
 		}
 		pause := time.NewTimer(time.Until(begun.Add(h.currentTiming().RetryPeriod())))
+		probation := time.NewTimer(h.right.probation())
 	waiting:
 		for {
 			if ctx.Err() != nil {
 				if !h.right.busy() {
-					pause.Stop()
 					return nil
 				}
 				done = nil // seen; go on until the work has ended
@@ -187,13 +193,13 @@ func (h *Heartbeat) Run(ctx context.Context) error {
 			case <-h.nudge:
 				break waiting
 			case <-h.right.idle:
-				if ctx.Err() == nil {
-					h.right.begin(ctx)
-				}
+			case <-probation.C:
 			case <-done:
 			}
+			if ctx.Err() == nil {
+				h.right.begin(ctx)
+			}
 		}
-		pause.Stop()
 	}
 }
 

@@ -20,6 +20,7 @@ type right struct {
 
 	mu      sync.Mutex
 	lease   time.Duration // until when the Lease would let us act (since base)
+	from    time.Duration // no term before that
 	live    bool          // a term has begun and has not been ended
 	running bool          // onActive has not returned
 	stopped bool          // no new term
@@ -82,12 +83,34 @@ func (r *right) setLocked(until time.Duration) {
 	}
 }
 
+// standing says whether we are, without doubt, the latest holder of the Lease.
+func (r *right) standing() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	return now >= r.from && now < r.lease
+}
+
+// postpone lets no term begin before pause has passed.
+func (r *right) postpone(pause time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.from = r.now() + pause
+}
+
+// probation is for how long no term may begin though we have the Lease.
+func (r *right) probation() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return max(0, r.from-r.now())
+}
+
 // begin starts a term if the Lease gives the right to and no work of an earlier
 // term is left. Only Run calls it.
 func (r *right) begin(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.live || r.running || r.stopped || r.now() >= r.lease {
+	if now := r.now(); r.live || r.running || r.stopped || now < r.from || now >= r.lease {
 		return
 	}
 	term, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
