@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/applyconfigurations"
 	"k8s.io/client-go/kubernetes/scheme"
 )
@@ -78,7 +79,7 @@ func (f *fieldManagers) track(old *object, data map[string]any, r *Request) map[
 func (s *Server) applyPatch(t *table, r *Request) (reply, error) {
 	manager := r.query.Get("fieldManager")
 	if manager == "" {
-		return reply{}, apierrors.NewBadRequest("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch")
+		return reply{}, invalidOptions("PatchOptions", field.Required(field.NewPath("fieldManager"), "is required for apply patch"))
 	}
 	force, _ := strconv.ParseBool(r.query.Get("force"))
 	config, err := decodeApplied(r.body)
@@ -111,7 +112,7 @@ func (s *Server) applyTo(t *table, r *Request, applied *unstructured.Unstructure
 		live = asUnstructured(runtime.DeepCopyJSON(old.data))
 	case r.Subresource != "":
 		return nil, 0, apierrors.NewNotFound(t.GVR().GroupResource(), r.Name)
-	case applied.GetUID() != "" || applied.GetResourceVersion() != "":
+	case applied.GetUID() != "":
 		return nil, 0, t.conflict(r.Name, fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found",
 			applied.GetUID()))
 	}

@@ -7,6 +7,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -78,12 +79,13 @@ func (t *table) checkPreconditions(old *object, p *metav1.Preconditions) error {
 	if p == nil {
 		return nil
 	}
+	kind := schema.GroupResource{Group: t.Group, Resource: t.Kind}
 	if p.UID != nil && string(*p.UID) != old.uid() {
-		return t.conflict(old.name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). "+
+		return apierrors.NewConflict(kind, old.name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). "+
 			"The object might have been deleted and then recreated", *p.UID, old.uid()))
 	}
 	if p.ResourceVersion != nil && *p.ResourceVersion != formatRV(old.rv) {
-		return t.conflict(old.name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the "+
+		return apierrors.NewConflict(kind, old.name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the "+
 			"ResourceVersion in record (%s). The object might have been modified", *p.ResourceVersion, formatRV(old.rv)))
 	}
 	return nil
@@ -137,6 +139,7 @@ func (r *Request) deleteOptions() (*metav1.DeleteOptions, error) {
 }
 
 func (t *table) invalid(name, fieldName string, value any, message string) error {
-	return apierrors.NewInvalid(t.GVK().GroupKind(), name,
+	// The real server puts the plural where the kind should be.
+	return apierrors.NewInvalid(schema.GroupKind{Group: t.Group, Kind: t.Plural}, name,
 		field.ErrorList{field.Invalid(metaPath.Child(fieldName), value, message)})
 }

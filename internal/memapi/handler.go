@@ -69,9 +69,11 @@ func (s *Server) table(r *Request) (*table, error) {
 	known := t != nil && (r.Subresource == "" || (r.Subresource == "status" && t.Status && r.Name != ""))
 	scoped := known && (!t.ClusterScoped || r.Namespace == "") &&
 		(t.ClusterScoped || r.Namespace != "" || r.Verb == "list" || r.Verb == "watch")
+	if t != nil && t.typed == nil && r.Subresource == "status" && !known && r.Name != "" {
+		return nil, apierrors.NewNotFound(t.GVR().GroupResource(), r.Name)
+	}
 	if !scoped {
-		return nil, apierrors.NewGenericServerResponse(http.StatusNotFound, r.Verb, r.Resource.GroupResource(),
-			r.Name, "404 page not found", 0, true)
+		return nil, notServed(http.StatusNotFound, metav1.StatusReasonNotFound, "the server could not find the requested resource")
 	}
 	if r.Subresource != "" && (r.Verb == "create" || r.Verb == "delete") {
 		return nil, apierrors.NewMethodNotSupported(t.GVR().GroupResource(), r.Verb)
@@ -81,11 +83,11 @@ func (s *Server) table(r *Request) (*table, error) {
 
 // failure is the answer that carries err.
 func failure(err error) reply {
+	st := metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: err.Error()}
 	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		status = apierrors.NewInternalError(err)
+	if errors.As(err, &status) {
+		st = status.Status()
 	}
-	st := status.Status()
 	st.Kind, st.APIVersion = "Status", "v1"
 	body, _ := json.Marshal(st)
 	return reply{code: int(st.Code), body: body}
@@ -115,6 +117,12 @@ func (rep reply) http(hr *http.Request) *http.Response {
 		}
 	}
 	return resp
+}
+
+// notServed is an error that names no object.
+func notServed(code int32, reason metav1.StatusReason, message string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: code, Reason: reason,
+		Message: message, Details: &metav1.StatusDetails{}}}
 }
 
 func notAcceptable() metav1.Status {

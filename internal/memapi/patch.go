@@ -6,6 +6,7 @@ import (
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
@@ -65,7 +66,7 @@ func (t *table) patcher(r *Request) (func(*object) (map[string]any, error), erro
 			return nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
 		}
 		if t.typed == nil {
-			return nil, unsupportedMedia(r.contentType)
+			return nil, t.unsupportedMedia()
 		}
 		return func(o *object) (map[string]any, error) {
 			original, patch := runtime.DeepCopyJSON(o.data), runtime.DeepCopyJSON(change)
@@ -76,7 +77,7 @@ func (t *table) patcher(r *Request) (func(*object) (map[string]any, error), erro
 			return data, nil
 		}, nil
 	}
-	return nil, unsupportedMedia(r.contentType)
+	return nil, t.unsupportedMedia()
 }
 
 // mergePatch is RFC 7386: null removes, objects merge, everything else replaces. It changes neither
@@ -103,8 +104,8 @@ func applyJSONPatch(o *object, change jsonpatch.Patch) (map[string]any, error) {
 	}
 	after, err := change.Apply(before)
 	if err != nil {
-		return nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", o.table.GVR().GroupResource(),
-			o.name, err.Error(), 0, false)
+		return nil, notServed(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid,
+			"the server rejected our request due to an error in our request")
 	}
 	data, err := decodeTree(after)
 	if err != nil {

@@ -63,6 +63,9 @@ func (s *Server) pageOf(c *Client, t *table, r *Request) (page, error) {
 	if token := r.query.Get("continue"); token != "" {
 		return p, s.resume(&p, t, token, asked)
 	}
+	if len(r.query["sendInitialEvents"]) > 0 {
+		return p, invalidOption("sendInitialEvents", "sendInitialEvents is forbidden for list")
+	}
 	if asked == "" {
 		if match != "" {
 			return p, invalidOption("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided")
@@ -71,7 +74,7 @@ func (s *Server) pageOf(c *Client, t *table, r *Request) (page, error) {
 	}
 	rv, err := parseRV(asked)
 	if err != nil {
-		return p, err
+		return p, apierrors.NewBadRequest("invalid resource version: " + err.Error())
 	}
 	if rv > s.rv {
 		return p, tooLarge(rv, s.rv)
@@ -97,8 +100,11 @@ func (s *Server) resume(p *page, t *table, encoded, asked string) error {
 	if err == nil {
 		err = json.Unmarshal(raw, &token)
 	}
-	if err != nil || token.APIVersion != "meta.k8s.io/v1" || token.StartKey == "" {
-		return apierrors.NewBadRequest("continue key is not valid: encoded value is malformed")
+	if err != nil {
+		return apierrors.NewBadRequest("invalid continue token: continue key is not valid: " + err.Error())
+	}
+	if token.APIVersion != "meta.k8s.io/v1" || token.ResourceVersion == 0 || token.StartKey == "" {
+		return apierrors.NewBadRequest("invalid continue token: continue key is not valid: incorrect encoded token")
 	}
 	p.start = token.StartKey
 	switch {
@@ -162,6 +168,8 @@ func (t *table) encodeList(meta metav1.ListMeta, items []*object, f form) (reply
 		kind, apiVersion, item = "PartialObjectMetadataList", "meta.k8s.io/v1", formPartial
 	} else if t.typed != nil {
 		item = formBare
+	} else if meta.Continue == "" { // Lists of custom resources always have this field.
+		head = append([]byte(`{"continue":"",`), head[1:]...)
 	}
 	size := 256
 	for _, o := range items {
@@ -181,11 +189,11 @@ func parseRV(text string) (int64, error) {
 	if text == "" {
 		return 0, nil
 	}
-	rv, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || rv < 0 {
-		return 0, invalidOption("resourceVersion", fmt.Sprintf("Invalid value: %q: must be a whole number", text))
+	rv, err := strconv.ParseUint(text, 10, 63)
+	if err != nil {
+		return 0, fmt.Errorf("resourceVersion: Invalid value: %q: %w", text, err)
 	}
-	return rv, nil
+	return int64(rv), nil
 }
 
 func tooLarge(asked, current int64) error {

@@ -1,6 +1,7 @@
 package memapi
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
@@ -162,8 +164,11 @@ func (t *table) checkKind(data map[string]any) error {
 	if v := stringAt(data, "apiVersion"); v != "" && v != gv {
 		return apierrors.NewBadRequest("the API version in the data (" + v + ") does not match the expected API version (" + gv + ")")
 	}
-	if k := stringAt(data, "kind"); k != "" && k != t.Kind {
-		return apierrors.NewBadRequest(t.Kind + " in version \"" + t.Version + "\" cannot be handled as a " + k)
+	if k := stringAt(data, "kind"); k != "" && k != t.Kind && t.typed == nil {
+		return apierrors.NewInvalid(schema.GroupKind{Group: t.Group, Kind: k}, stringAt(metadataOf(data), "name"),
+			field.ErrorList{field.Invalid(field.NewPath("kind"), k, "must be "+t.Kind)})
+	} else if k != "" && k != t.Kind {
+		return apierrors.NewBadRequest(k + " in version \"" + t.Version + "\" cannot be handled as a " + t.Kind)
 	}
 	data["apiVersion"], data["kind"] = gv, t.Kind
 	metadataOf(data)
@@ -198,7 +203,7 @@ func (r *Request) selection(t *table) (selection, error) {
 	s := selection{namespace: r.Namespace}
 	var err error
 	if s.labels, err = labels.Parse(r.query.Get("labelSelector")); err != nil {
-		return s, apierrors.NewBadRequest("unable to parse requirement: " + err.Error())
+		return s, apierrors.NewBadRequest(err.Error())
 	}
 	parsed, err := fields.ParseSelector(r.query.Get("fieldSelector"))
 	if err != nil {
@@ -209,13 +214,20 @@ func (r *Request) selection(t *table) (selection, error) {
 	}
 	for _, q := range parsed.Requirements() {
 		if !t.selectable(q.Field) {
-			return s, apierrors.NewBadRequest("field label not supported: " + q.Field)
+			return s, t.notSelectable(q.Field)
 		}
 		s.fields = append(s.fields, fieldTerm{path: strings.Split(q.Field, "."), value: q.Value,
 			negate: q.Operator == "!="})
 	}
 	s.empty = s.labels.Empty() && len(s.fields) == 0
 	return s, nil
+}
+
+func (t *table) notSelectable(name string) error {
+	if t.typed == nil || len(t.SelectableFields) > 0 {
+		return apierrors.NewBadRequest("field label not supported: " + name)
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("%q is not a known field selector: only \"metadata.name\", \"metadata.namespace\"", name))
 }
 
 func (t *table) selectable(field string) bool {

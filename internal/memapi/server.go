@@ -59,6 +59,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	rv       int64
+	draws    uint64
 	tables   map[schema.GroupVersionResource]*table
 	clients  map[string]*Client
 	closed   bool

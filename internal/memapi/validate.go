@@ -1,6 +1,7 @@
 package memapi
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -37,6 +38,9 @@ func (t *table) validate(old *object, data map[string]any) error {
 	errs = append(errs, validateFinalizers(m, was)...)
 	errs = append(errs, validateOwners(m, was)...)
 	if len(errs) > 0 {
+		if t.typed == nil && old != nil { // As the real server, which checks custom resources twice.
+			errs = append(errs, errs...)
+		}
 		return apierrors.NewInvalid(t.GVK().GroupKind(), stringAt(m, "name"), errs)
 	}
 	return nil
@@ -78,38 +82,36 @@ func validateFinalizers(m, was map[string]any) field.ErrorList {
 	return nil
 }
 
-// validateOwners refuses two controllers and incomplete references.
+// validateOwners refuses incomplete references, and two controllers.
 func validateOwners(m, was map[string]any) field.ErrorList {
 	if m["ownerReferences"] == nil || (was != nil && reflect.DeepEqual(m["ownerReferences"], was["ownerReferences"])) {
 		return nil
 	}
-	var errs field.ErrorList
-	list, _ := m["ownerReferences"].([]any)
-	controllers := 0
-	for i, item := range list {
-		ref, _ := item.(map[string]any)
-		for _, key := range []string{"apiVersion", "kind", "name", "uid"} {
-			if stringAt(ref, key) == "" {
-				errs = append(errs, field.Invalid(metaPath.Child("ownerReferences").Index(i).Child(key), "", "must not be empty"))
-			}
-		}
-		if ref["controller"] == true {
-			controllers++
-		}
+	path := metaPath.Child("ownerReferences")
+	var refs []metav1.OwnerReference
+	raw, err := json.Marshal(m["ownerReferences"])
+	if err == nil {
+		err = json.Unmarshal(raw, &refs)
 	}
-	if controllers > 1 {
-		errs = append(errs, field.Invalid(metaPath.Child("ownerReferences"), controllers,
-			"Only one reference can have Controller set to true"))
+	if err != nil {
+		return field.ErrorList{field.TypeInvalid(path, m["ownerReferences"], err.Error())}
 	}
-	return errs
+	return validation.ValidateOwnerReferences(refs, path)
 }
 
 func invalidOption(name, message string) error {
-	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "ListOptions"}, "",
-		field.ErrorList{field.Forbidden(field.NewPath(name), message)})
+	return invalidOptions("ListOptions", field.Forbidden(field.NewPath(name), message))
 }
 
-func unsupportedMedia(contentType string) error {
+func invalidOptions(kind string, err *field.Error) error {
+	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", field.ErrorList{err})
+}
+
+func (t *table) unsupportedMedia() error {
+	accepted := "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+	if t.typed != nil {
+		accepted = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml"
+	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType,
-		Reason: metav1.StatusReasonUnsupportedMediaType, Message: "the body of the request was in an unknown format - " + contentType}}
+		Reason: metav1.StatusReasonUnsupportedMediaType, Message: "the body of the request was in an unknown format - accepted media types include: " + accepted}}
 }

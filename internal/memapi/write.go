@@ -3,6 +3,7 @@ package memapi
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 var errModified = errors.New("the object has been modified; please apply your changes to the latest version and try again")
@@ -34,7 +36,7 @@ func (s *Server) create(t *table, r *Request) (reply, error) {
 func (s *Server) insert(t *table, r *Request, data map[string]any) (*object, error) {
 	m := metadataOf(data)
 	if rv := stringAt(m, "resourceVersion"); rv != "" && rv != "0" {
-		return nil, apierrors.NewInternalError(errors.New("resourceVersion should not be set on objects to be created"))
+		return nil, errors.New("resourceVersion should not be set on objects to be created")
 	}
 	if err := t.place(r, m); err != nil {
 		return nil, err
@@ -47,7 +49,7 @@ func (s *Server) insert(t *table, r *Request, data map[string]any) (*object, err
 	}
 	m["uid"] = uuidOf(s.draw("uid"))
 	m["creationTimestamp"] = timestamp()
-	dropEmpty(data, m)
+	t.dropEmpty(data, m)
 	t.prepare(data, m)
 	if err := t.validate(nil, data); err != nil {
 		return nil, err
@@ -100,7 +102,8 @@ func (s *Server) nameNew(t *table, r *Request, m map[string]any) error {
 	}
 	prefix := stringAt(m, "generateName")
 	if prefix == "" {
-		return apierrors.NewBadRequest("name or generateName is required")
+		return apierrors.NewInvalid(t.GVK().GroupKind(), "",
+			field.ErrorList{field.Required(metaPath.Child("name"), "name or generateName is required")})
 	}
 	const alphabet = "bcdfghjklmnpqrstvwxz2456789"
 	name := []byte(prefix[:min(len(prefix), 58)])
@@ -195,7 +198,7 @@ func (s *Server) replace(t *table, r *Request, old *object, data map[string]any)
 	data = t.isolate(r, old, data)
 	m = metadataOf(data)
 	m["resourceVersion"] = formatRV(old.rv)
-	dropEmpty(data, m)
+	t.dropEmpty(data, m)
 	if err := t.validate(old, data); err != nil {
 		return nil, err
 	}
@@ -297,11 +300,12 @@ func (s *Server) admitted(r *Request, old *object, data map[string]any) error {
 	return nil
 }
 
-// draw gives pseudo-random bytes that depend on the seed, the next revision and the purpose alone.
+// draw gives pseudo-random bytes that depend on the seed, the purpose and the number of draws before.
 func (s *Server) draw(purpose string) [16]byte {
 	var buf [16]byte
 	binary.BigEndian.PutUint64(buf[:], s.options.Seed)
-	binary.BigEndian.PutUint64(buf[8:], uint64(s.rv))
+	s.draws++
+	binary.BigEndian.PutUint64(buf[8:], s.draws)
 	sum := sha256.Sum256(append(buf[:], purpose...))
 	return [16]byte(sum[:16])
 }
@@ -315,7 +319,15 @@ func uuidOf(b [16]byte) string {
 func timestamp() string { return time.Now().UTC().Format(time.RFC3339) }
 
 // dropEmpty removes what typed clients send for fields that are not set.
-func dropEmpty(data, m map[string]any) {
+func (t *table) dropEmpty(data, m map[string]any) {
+	if t.typed != nil {
+		for k, v := range data {
+			if set, ok := v.(map[string]any); ok && len(set) == 0 && k != "spec" && k != "status" {
+				delete(data, k)
+			}
+		}
+		encodeStringData(t, data)
+	}
 	for _, tree := range []map[string]any{data, m} {
 		for k, v := range tree {
 			if v == nil {
@@ -333,6 +345,21 @@ func dropEmpty(data, m map[string]any) {
 			delete(m, key)
 		}
 	}
+}
+
+// encodeStringData moves the stringData of a Secret into its data.
+func encodeStringData(t *table, data map[string]any) {
+	plain := mapAt(data, "stringData")
+	if len(plain) == 0 || t.Group != "" || t.Plural != "secrets" {
+		return
+	}
+	encoded := shallow(mapAt(data, "data"))
+	for k, v := range plain {
+		text, _ := v.(string)
+		encoded[k] = base64.StdEncoding.EncodeToString([]byte(text))
+	}
+	data["data"] = encoded
+	delete(data, "stringData")
 }
 
 func emptyList(v any) bool {
