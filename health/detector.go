@@ -15,8 +15,8 @@ const (
 	// Silent: no heartbeat for three retry periods. Gets nothing new, keeps what it has.
 	Silent State = "Silent"
 	// Dead: the record has not changed for the whole lease duration while the
-	// observer was connected, a read begun after that has confirmed it, and
-	// nothing held the verdict back. Also: this manager holds the Lease.
+	// observer was connected, a read begun after that, and less than a retry
+	// period ago, has confirmed it, and nothing held the verdict back. Also: this manager holds the Lease.
 	Dead State = "Dead"
 	// Released: the holder gave the Lease up by itself.
 	Released State = "Released"

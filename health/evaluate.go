@@ -159,7 +159,7 @@ func (d *Detector) evaluateShard(id string, s *shard, v *Verdict, now time.Time,
 		v.wake(now, end)
 		held := v.Hold == HoldStarting || v.Hold == HoldMassSilence && !s.cleared
 		if !held && !now.Before(end) {
-			if s.confirmed.Before(end) {
+			if s.confirmed.Before(end) || now.Sub(s.confirmed) > d.timing.RetryPeriod() {
 				v.Confirm = append(v.Confirm, id)
 			} else {
 				s.set(Dead, now)

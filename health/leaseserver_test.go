@@ -19,6 +19,8 @@ import (
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 )
 
+var createOptions = metav1.CreateOptions{}
+
 var leaseResource = schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}
 
 // fault is what happens to a request.

@@ -109,6 +109,7 @@ type entry struct {
 	lease    *coordinationv1.Lease // nil: none
 	sequence int64                 // of the event that brought it
 	foreign  bool
+	asked    time.Time // when the server was last asked for it by name, to confirm a death
 }
 
 // tombstone remembers a Lease that this tracker deleted, against late news of it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -86,7 +87,9 @@ func (t *Tracker) applyList(list *coordinationv1.LeaseList, begun time.Time, seq
 	}
 	for _, id := range t.detector.IDs() {
 		if e := t.entries[id]; !present[id] && (e == nil || e.sequence <= sequence) {
-			t.apply(id, nil, begun, now)
+			// Not in the list is not the same as not there: it may have lost its
+			// label. Only a read of the name itself confirms that it is gone.
+			t.apply(id, nil, time.Time{}, now)
 		}
 	}
 	for id, tomb := range t.gone {
@@ -106,7 +109,8 @@ func (t *Tracker) apply(id string, l *coordinationv1.Lease, begun, now time.Time
 		t.entries[id] = e
 	}
 	ours := e.lease != nil && RecordOf(e.lease).Holder == t.holder
-	e.lease, e.foreign = l, false
+	e.lease = l
+	e.foreign = e.foreign && l == nil && begun.IsZero()
 	if l == nil {
 		t.detector.Observe(id, Observation{Missing: true, Begun: begun}, now)
 		if _, held := t.held[id]; ours && !held {
@@ -124,21 +128,41 @@ func (t *Tracker) apply(id string, l *coordinationv1.Lease, begun, now time.Time
 }
 
 // confirmDeaths reads the Lease of everyone whom the Detector would declare
-// dead. It says whether anything was learned.
+// dead, at most every half retry period. It says whether anything was learned.
 func (t *Tracker) confirmDeaths(ctx context.Context) bool {
-	t.mu.Lock()
-	ids := t.confirm
-	t.confirm = nil
-	t.mu.Unlock()
 	learned := false
-	for _, id := range ids {
-		if _, err := t.look(ctx, id); err != nil {
-			klog.FromContext(ctx).Error(err, "Could not confirm the death of a shard", "shard", id)
-			continue
+	for _, id := range t.dueForConfirmation() {
+		_, err := t.look(ctx, id)
+		if err == nil {
+			learned = true
+			t.mu.Lock()
+			t.evaluate() // each on its own: a confirmation is only good for a while
+			t.mu.Unlock()
 		}
-		learned = true
+		if err != nil && !errors.Is(err, ErrForeignLease) && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Could not confirm the death of a shard", "shard", id)
+		}
 	}
 	return learned
+}
+
+func (t *Tracker) dueForConfirmation() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now, ids := time.Now(), t.confirm
+	t.confirm = nil
+	return slices.DeleteFunc(ids, func(id string) bool {
+		e := t.entries[id]
+		if e == nil {
+			e = &entry{}
+			t.entries[id] = e
+		}
+		if now.Sub(e.asked) < t.timing.RetryPeriod()/2 {
+			return true
+		}
+		e.asked = now
+		return false
+	})
 }
 
 // look reads one Lease from the server and takes in what it says. It returns
@@ -163,8 +187,10 @@ func (t *Tracker) look(ctx context.Context, id string) (*coordinationv1.Lease, e
 	}
 	if l != nil && RecordOf(l).Holder != t.holder {
 		if err := checkRing(l, t.options.Ring); err != nil {
-			if e := t.entries[id]; e != nil {
+			if e := t.entries[id]; e != nil && !e.foreign {
+				klog.FromContext(ctx).Error(err, "The name of a shard is in use", "shard", id)
 				e.foreign = true
+				t.evaluate()
 			}
 			return nil, err
 		}
