@@ -2,9 +2,6 @@ package ring
 
 import (
 	"cmp"
-	"fmt"
-	"math/bits"
-	"slices"
 )
 
 // Assign returns the next ring: the members own slots in proportion to their weights, and as few as possible change
@@ -14,8 +11,12 @@ import (
 //   - Slots of those who leave, and free ones, go to those who have least, and nothing else moves.
 //   - Who is above its share by more than the [Tolerance], or below, gives or takes what brings it back.
 //
-// Rings with the same members within tolerance are returned as they are. Assign uses the options [Slots], [Tolerance] and
-// [Loads].
+// The first two hold when r is within the tolerance; if it is not, the third may come on top. A ring with the same
+// members that is within the tolerance stays as it is. Without [Loads], each member owns at least one slot.
+//
+// Assign uses the options [Slots], [Tolerance] and [Loads]. Its time grows with the slots and the ranges of the ring: a
+// fraction of a millisecond for 100 members and 65,536 slots. It is for the one who decides; readers get the result
+// through a [Holder].
 func (r *Ring) Assign(members []Member, opts ...Option) (*Ring, error) {
 	o, err := newOptions(opts)
 	if err != nil {
@@ -28,26 +29,32 @@ func (r *Ring) Assign(members []Member, opts ...Option) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.loads != nil && len(o.loads) != slots {
-		return nil, fmt.Errorf("ring: Loads: %d loads for %d slots, there must be one for each", len(o.loads), slots)
+	ledger, err := newLedger(slots, o.loads)
+	if err != nil {
+		return nil, err
 	}
-	table := r.carryOver(members, slots)
-	if len(members) > 0 {
-		balance(table, members, o.tolerance)
+	if len(members) == 0 {
+		return newRing(members, freeTable(slots, 0)), nil
 	}
-	return newRing(members, table), nil
+	list := r.carryOver(members, slots)
+	if len(list) == 1 && int(list[0].owner) == len(members) {
+		return newRing(members, layOut(members, ledger)), nil
+	}
+	a := newAssigner(list, members, ledger, o.tolerance)
+	a.fillFree()
+	a.takeFromDonors()
+	return newRing(members, a.table()), nil
 }
 
-// carryOver returns a table of the wanted members and slots in which each slot has the owner it has in r. Slots of
-// members that are no more are free.
-func (r *Ring) carryOver(members []Member, slots int) []uint16 {
-	table := freeTable(slots, len(members))
+// carryOver returns the slots with the owners they have in r, as far as these are members. All other slots are free.
+func (r *Ring) carryOver(members []Member, slots int) []segment {
+	free := uint16(len(members))
 	if r.Slots() == 0 {
-		return table
+		return []segment{{0, uint32(slots), -1, -1, free}}
 	}
 	next := make([]uint16, len(r.members)+1)
 	for i := range next {
-		next[i] = uint16(len(members))
+		next[i] = free
 	}
 	for i, j := 0, 0; i < len(r.members) && j < len(members); {
 		switch c := cmp.Compare(r.members[i].ID, members[j].ID); {
@@ -61,64 +68,35 @@ func (r *Ring) carryOver(members []Member, slots int) []uint16 {
 		}
 	}
 	factor := slots / len(r.table)
+	list := make([]segment, 0, len(r.runs)+64)
 	for i, run := range r.runs {
-		for slot := int(run.start) * factor; slot < r.end(i)*factor; slot++ {
-			table[slot] = next[run.owner]
+		end, owner := uint32(r.end(i)*factor), next[run.owner]
+		if last := len(list) - 1; last >= 0 && list[last].owner == owner {
+			list[last].end = end
+			continue
+		}
+		list = append(list, segment{run.start * uint32(factor), end, int32(len(list)) - 1, int32(len(list)) + 1, owner})
+	}
+	list[len(list)-1].next = -1
+	return list
+}
+
+// layOut gives each member one contiguous sequence of slots.
+func layOut(members []Member, ledger ledger) []uint16 {
+	shares := fairShares(ledger.total(), weights(members), make([]int64, len(members)))
+	table := make([]uint16, ledger.slots)
+	start, units := 0, int64(0)
+	for i := range members {
+		units += shares[i]
+		// The end whose sum is nearest, with one slot at least for this one and for each that follows.
+		end := ledger.first(0, ledger.slots, units)
+		if end < ledger.slots && ledger.of(0, end+1)-units < units-ledger.of(0, end) {
+			end++
+		}
+		end = min(max(end, start+1), ledger.slots-(len(members)-1-i))
+		for ; start < end; start++ {
+			table[start] = uint16(i)
 		}
 	}
 	return table
-}
-
-// fairShares divides slots by the weights. Each gets the whole part of its quota; what is left goes one by one to those with the
-// largest remainder, then to those who have more already, then in order.
-func fairShares(slots int, weights []uint64, have []int) []int {
-	total := uint64(0)
-	for _, w := range weights {
-		total += w
-	}
-	shares := make([]int, len(weights))
-	rest := make([]uint64, len(weights))
-	order := make([]int, len(weights))
-	left := slots
-	for i, w := range weights {
-		hi, lo := bits.Mul64(uint64(slots), w)
-		quo, rem := bits.Div64(hi, lo, total)
-		shares[i], rest[i], order[i] = int(quo), rem, i
-		left -= int(quo)
-	}
-	slices.SortFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(rest[b], rest[a]), cmp.Compare(have[b], have[a]), cmp.Compare(a, b))
-	})
-	for _, i := range order[:left] {
-		shares[i]++
-	}
-	return shares
-}
-
-func balance(table []uint16, members []Member, tolerance float64) {
-	have := make([]int, len(members))
-	free := uint16(len(members))
-	for _, owner := range table {
-		if owner != free {
-			have[owner]++
-		}
-	}
-	shares := fairShares(len(table), weights(members), have)
-	for slot, owner := range table {
-		if owner != free && have[owner] > shares[owner] {
-			have[owner]--
-			table[slot] = free
-		}
-	}
-	taker := 0
-	for slot, owner := range table {
-		if owner != free {
-			continue
-		}
-		for have[taker] >= shares[taker] {
-			taker++
-		}
-		have[taker]++
-		table[slot] = uint16(taker)
-	}
 }

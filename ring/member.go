@@ -42,17 +42,3 @@ func normalize(members []Member) ([]Member, error) {
 	}
 	return sorted, nil
 }
-
-// weights returns the weights as integers relative to the largest, which becomes 2^32; none is below 1. Integers make
-// the shares the same on every architecture: compilers may fuse floating point operations on some.
-func weights(members []Member) []uint64 {
-	largest := 0.0
-	for _, m := range members {
-		largest = max(largest, m.Weight)
-	}
-	scaled := make([]uint64, len(members))
-	for i, m := range members {
-		scaled[i] = max(1, uint64(math.Round(float64(m.Weight/largest)*(1<<32))))
-	}
-	return scaled
-}

@@ -15,7 +15,7 @@ const (
 	MaxMembers = 1<<16 - 1
 
 	// DefaultTolerance is the Tolerance when it is not given.
-	DefaultTolerance = 0.01
+	DefaultTolerance = 0.03
 
 	// slotsPerMember is how many slots a member has at least when the number of slots is not given. 64 bound the error
 	// of rounding to whole slots by 1/64.
