@@ -120,11 +120,11 @@ func (d *Detector) evaluateMass(v *Verdict, now time.Time, connected bool) {
 	}
 }
 
-// clear ends the doubt about everyone who is silent now. They no longer count,
-// so that the silence of others is judged on its own.
+// clear ends the doubt about everyone who would be dead by now. They no longer
+// count, so that the silence of others is judged on its own.
 func (d *Detector) clear(now time.Time) {
 	for _, s := range d.shards {
-		if s.state == Silent || s.missing && now.Sub(d.quietSince(s)) >= d.timing.SilentAfter() {
+		if !now.Before(d.quietSince(s).Add(d.patience(s))) {
 			s.cleared = true
 		}
 	}
