@@ -71,6 +71,8 @@ func (c *ControlPlane) apiServerFlags(port int) []string {
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + c.dir.file("serviceaccount.pub"),
 		"--service-account-signing-key-file=" + c.dir.file("serviceaccount.key"),
+		// Or it waits for the end of every watch when it is to stop.
+		"--shutdown-watch-termination-grace-period=1s",
 		// Nobody here creates the ServiceAccount "default" that it would
 		// demand of every Pod without one.
 		"--disable-admission-plugins=ServiceAccount",
@@ -121,11 +123,27 @@ func (c *ControlPlane) waitReady(ctx context.Context, s *server) error {
 // as that takes a few seconds, and etcd keeps the data. It returns when the
 // process is gone. Stopping a stopped API server is not an error.
 func (c *ControlPlane) StopAPIServer(ctx context.Context) error {
+	return c.endAPIServer(ctx, func(*server) {})
+}
+
+// KillAPIServer begins an outage as a crash does: requests in flight get no
+// answer, and whether they were carried out is open. Otherwise it is like
+// [ControlPlane.StopAPIServer].
+func (c *ControlPlane) KillAPIServer(ctx context.Context) error {
+	return c.endAPIServer(ctx, func(s *server) {
+		s.killed.Store(true)
+		_ = kill(s.pid)
+		<-s.exited
+	})
+}
+
+func (c *ControlPlane) endAPIServer(ctx context.Context, first func(*server)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.apiServer == nil {
 		return nil
 	}
+	first(c.apiServer)
 	if err := c.apiServer.stop(ctx); err != nil {
 		return fmt.Errorf("controlplane: %w", err)
 	}

@@ -6,7 +6,8 @@
 // kubelet. Nothing deletes dependents of a deleted owner, nothing finishes the
 // deletion of a namespace ([ControlPlane.FinalizeNamespace] does it on demand),
 // nothing creates the ServiceAccount "default", and a Pod is a record that
-// never runs. The data is written without fsync and removed at the end.
+// never runs. The ClusterRoles admin, edit and view are empty, because their
+// rules are aggregated by a controller. The data is written without fsync and removed at the end.
 //
 // What it is: the API server itself, with everything that such a server
 // decides: schemas, CEL, admission policies, RBAC, server-side apply,

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// Both servers get this long to stop by themselves. There is nothing to lose
-// when they don't.
-const grace = 10 * time.Second
+// grace is what both servers get to stop by themselves. There is nothing to
+// lose when they don't.
+const grace = 5 * time.Second
 
 // startEtcd starts etcd on a free port and waits until it serves.
 func (c *ControlPlane) startEtcd(ctx context.Context) error {

@@ -40,8 +40,7 @@ while kill -0 "$pid" && [ "$i" -lt "$grace" ]; do
 	sleep 0.05
 	i=$((i + 1))
 done 2>/dev/null
-kill -KILL "$pid" 2>/dev/null
-wait "$pid"
+{ kill -KILL "$pid"; wait "$pid"; } 2>/dev/null
 `
 
 // janitorScript makes the directory $1 and removes it when its input ends.
@@ -112,6 +111,7 @@ type server struct {
 	name   string
 	pid    int
 	exited chan struct{} // closed when the server itself is gone
+	killed atomic.Bool   // by us, so that its end is no news
 	log    string        // path of its log
 	since  int64         // where the log of this run begins
 }

@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
 )
 
 // FinalizeNamespace deletes a namespace and does what kube-controller-manager
@@ -37,7 +38,9 @@ func (c *ControlPlane) finalizeNamespace(ctx context.Context, name string) error
 	if err != nil && !apierrors.IsConflict(err) { // conflict: it is being deleted already
 		return err
 	}
-	objects, err := metadata.NewForConfig(c.Config())
+	config := c.Config()
+	config.WarningHandlerWithContext = rest.NoWarnings{} // of resources that are deprecated
+	objects, err := metadata.NewForConfig(config)
 	if err != nil {
 		return err
 	}

@@ -14,8 +14,17 @@ const pollInterval = 50 * time.Millisecond
 // eventually calls check until it returns nil, and fails when ctx ends or stop
 // closes. The error is then the last one of check, or that of the server.
 func eventually(ctx context.Context, s *server, check func(context.Context) error) error {
+	whileRunning, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() { // somebody else may have the port, and never answer
+		select {
+		case <-s.exited:
+			stop()
+		case <-whileRunning.Done():
+		}
+	}()
 	for {
-		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
+		attempt, cancel := context.WithTimeout(whileRunning, 5*time.Second)
 		err := check(attempt)
 		cancel()
 		if err == nil {

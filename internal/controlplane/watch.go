@@ -6,7 +6,7 @@ import "fmt"
 func (c *ControlPlane) watch(s *server) {
 	go func() {
 		<-s.exited
-		if !s.released.Load() {
+		if !s.released.Load() && !s.killed.Load() {
 			fmt.Fprintf(c.options.Log, "controlplane: %v\n", s.exitError())
 		}
 	}()
