@@ -129,3 +129,23 @@ func missing(path string, want, got any) []string {
 		return nil
 	}
 }
+
+// decodeInto decodes a file in testdata into a typed object, and refuses unknown fields.
+func decodeInto(t *testing.T, name string, object any) {
+	t.Helper()
+	if err := yaml.UnmarshalStrict(manifestBytes(t, name), object); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ownServer starts an API server for the test alone, with nothing installed.
+func ownServer(t *testing.T, flags ...string) (*rest.Config, *dynamic.DynamicClient) {
+	t.Helper()
+	plane, err := controlplane.Start(t.Context(), controlplane.Options{APIServerFlags: flags})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(plane.Stop)
+	_, client := clients(t, plane.Config())
+	return plane.Config(), client
+}

@@ -1,6 +1,7 @@
 package crd_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 	"sync"
@@ -8,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/client-go/features"
 	featurestesting "k8s.io/client-go/features/testing"
 	"k8s.io/client-go/rest"
@@ -16,7 +18,6 @@ import (
 	"github.com/shard-io/shard-controller/apis/crd"
 	"github.com/shard-io/shard-controller/apis/shard/v1"
 	apply "github.com/shard-io/shard-controller/generated/applyconfiguration/shard/v1"
-	"github.com/shard-io/shard-controller/internal/controlplane"
 )
 
 // writers are the ways to bring a user's manifest to the server. The status goes through its subresource: the server drops it
@@ -40,12 +41,7 @@ func TestManifestsRoundTrip(t *testing.T) {
 func TestManifestsRoundTripInCBOR(t *testing.T) {
 	featurestesting.SetFeatureDuringTest(t, features.ClientsAllowCBOR, true)
 	featurestesting.SetFeatureDuringTest(t, features.ClientsPreferCBOR, true)
-	plane, err := controlplane.Start(t.Context(), controlplane.Options{APIServerFlags: []string{"--feature-gates=CBORServingAndStorage=true"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(plane.Stop)
-	cfg := plane.Config()
+	cfg, _ := ownServer(t, "--feature-gates=CBORServingAndStorage=true")
 	if err := crd.Install(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -97,29 +93,17 @@ func readTyped(t *testing.T, cfg *rest.Config, ns string, want *unstructured.Uns
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := yaml.Marshal(object)
+	data, err := json.Marshal(object)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return decode(t, string(data), want)
-}
-
-// decode decodes YAML as manifest does. The clients leave kind and apiVersion of typed objects empty: they are taken from like.
-func decode(t *testing.T, text string, like *unstructured.Unstructured) map[string]any {
-	t.Helper()
-	data, err := yaml.YAMLToJSON([]byte(text))
-	if err != nil {
+	var values map[string]any
+	if err := utiljson.Unmarshal(data, &values); err != nil {
 		t.Fatal(err)
 	}
-	object := &unstructured.Unstructured{}
-	header := `{"apiVersion":"` + like.GetAPIVersion() + `","kind":"` + like.GetKind() + `",`
-	if !strings.Contains(string(data), `"kind":`) {
-		data = []byte(header + strings.TrimPrefix(string(data), "{"))
-	}
-	if err := object.UnmarshalJSON(data); err != nil {
-		t.Fatal(err)
-	}
-	return object.Object
+	// The clients leave these two of typed objects empty.
+	values["apiVersion"], values["kind"] = want.GetAPIVersion(), want.GetKind()
+	return values
 }
 
 func writeTyped(t *testing.T, cfg *rest.Config, ns, file string) error {

@@ -24,6 +24,9 @@ const (
 // in the schema of a field of this type; decoding in Go rounds such a number to the nearest thousandth, halves up, so that
 // one odd object cannot make a whole list undecodable.
 //
+// A field of this type that must not be 0 says Minimum=0 with ExclusiveMinimum. The API server cuts a fractional minimum to a whole
+// number when the value is a whole number, so that Minimum=0.001 would let 0 pass.
+//
 // +kubebuilder:validation:Type=number
 // +kubebuilder:validation:XValidation:rule="double(self) * 1000.0 - double(int(double(self) * 1000.0 + 0.5)) < 0.000001 && double(self) * 1000.0 - double(int(double(self) * 1000.0 + 0.5)) > -0.000001",message="must have at most 3 decimals"
 type Ratio struct {
@@ -56,6 +59,9 @@ func (r Ratio) Milli() int32 { return r.milli }
 
 // IsZero reports whether r is 0. Fields of type Ratio whose zero value means "not set" are left out of JSON with omitzero.
 func (r Ratio) IsZero() bool { return r.milli == 0 }
+
+// Equal reports whether r and other are the same number, as == does. It makes Ratio comparable by package cmp.
+func (r Ratio) Equal(other Ratio) bool { return r == other }
 
 // String returns r in the form that it has in JSON: the shortest decimal, such as "0.65".
 func (r Ratio) String() string { return strconv.FormatFloat(r.Float64(), 'f', -1, 64) }

@@ -80,7 +80,8 @@ type ShardConfigSpec struct {
 	// decimals, default 0.8. Written by the user.
 	// +kubebuilder:default=0.8
 	// +kubebuilder:validation:Type=number
-	// +kubebuilder:validation:Minimum=0.001
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:ExclusiveMinimum=true
 	// +kubebuilder:validation:Maximum=1
 	// +optional
 	ScaleUpThreshold Ratio `json:"scaleUpThreshold,omitempty,omitzero"`
@@ -90,7 +91,8 @@ type ShardConfigSpec struct {
 	// scaleUpThreshold * minShards, so that removing a shard does not at once call for adding one. Written by the user.
 	// +kubebuilder:default=0.3
 	// +kubebuilder:validation:Type=number
-	// +kubebuilder:validation:Minimum=0.001
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:ExclusiveMinimum=true
 	// +kubebuilder:validation:Maximum=1
 	// +optional
 	ScaleDownThreshold Ratio `json:"scaleDownThreshold,omitempty,omitzero"`
@@ -135,7 +137,7 @@ type ShardConfigSpec struct {
 
 	// shards is the number of shards that is wanted now. A count, 1 to 1000; the manager keeps it between minShards and
 	// maxShards. Default none: then the manager decides by load. Written by the user or, through the scale subresource, by
-	// an autoscaler.
+	// an autoscaler. While there is none, the server has no scale to show to an autoscaler: kubectl scale gives it a first one.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
 	// +optional
@@ -191,10 +193,11 @@ type WorkloadReference struct {
 // Rebalance says when objects are moved to even out the load.
 type Rebalance struct {
 	// tolerance is how far the load of a shard may be from the average before objects are moved. A fraction of the average,
-	// 0.01 to 1, three decimals, default 0.1. Written by the user.
+	// above 0 up to 1, three decimals, default 0.1. Written by the user.
 	// +kubebuilder:default=0.1
 	// +kubebuilder:validation:Type=number
-	// +kubebuilder:validation:Minimum=0.01
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:ExclusiveMinimum=true
 	// +kubebuilder:validation:Maximum=1
 	// +optional
 	Tolerance Ratio `json:"tolerance,omitempty,omitzero"`
@@ -226,11 +229,12 @@ type Rebalance struct {
 
 // Scaling says how fast the number of shards follows the load.
 type Scaling struct {
-	// tolerance is how far the load may be from a threshold without consequence. A fraction of the threshold, 0.001 to 1, three
+	// tolerance is how far the load may be from a threshold without consequence. A fraction of the threshold, above 0 up to 1, three
 	// decimals, default 0.1. Written by the user.
 	// +kubebuilder:default=0.1
 	// +kubebuilder:validation:Type=number
-	// +kubebuilder:validation:Minimum=0.001
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:ExclusiveMinimum=true
 	// +kubebuilder:validation:Maximum=1
 	// +optional
 	Tolerance Ratio `json:"tolerance,omitempty,omitzero"`

@@ -15,7 +15,7 @@ import (
 // Rebalance says when objects are moved to even out the load.
 type RebalanceApplyConfiguration struct {
 	// tolerance is how far the load of a shard may be from the average before objects are moved. A fraction of the average,
-	// 0.01 to 1, three decimals, default 0.1. Written by the user.
+	// above 0 up to 1, three decimals, default 0.1. Written by the user.
 	Tolerance *shardv1.Ratio `json:"tolerance,omitempty"`
 	// interval is the time from one round of planning to the next. A duration, 1s to 1h, default 30s. Written by the user.
 	Interval *metav1.Duration `json:"interval,omitempty"`

@@ -14,7 +14,7 @@ import (
 //
 // Scaling says how fast the number of shards follows the load.
 type ScalingApplyConfiguration struct {
-	// tolerance is how far the load may be from a threshold without consequence. A fraction of the threshold, 0.001 to 1, three
+	// tolerance is how far the load may be from a threshold without consequence. A fraction of the threshold, above 0 up to 1, three
 	// decimals, default 0.1. Written by the user.
 	Tolerance *shardv1.Ratio `json:"tolerance,omitempty"`
 	// sustainedPeriod is how long the load must stay above scaleUpThreshold before shards are added. A duration, 1s to 1h,

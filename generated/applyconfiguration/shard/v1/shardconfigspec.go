@@ -44,7 +44,7 @@ type ShardConfigSpecApplyConfiguration struct {
 	Workload *WorkloadReferenceApplyConfiguration `json:"workload,omitempty"`
 	// shards is the number of shards that is wanted now. A count, 1 to 1000; the manager keeps it between minShards and
 	// maxShards. Default none: then the manager decides by load. Written by the user or, through the scale subresource, by
-	// an autoscaler.
+	// an autoscaler. While there is none, the server has no scale to show to an autoscaler: kubectl scale gives it a first one.
 	Shards *int32 `json:"shards,omitempty"`
 	// rebalance says when objects are moved to even out the load, and how many at once. Default {}. Written by the user.
 	Rebalance *RebalanceApplyConfiguration `json:"rebalance,omitempty"`
