@@ -30,7 +30,8 @@ type Registry struct {
 func NewRegistry() *Registry {
 	return &Registry{factories: map[string]func() Strategy{
 		ConsistentHash: func() Strategy { return consistentHash{} },
-		RoundRobin:     func() Strategy { return newRoundRobin() },
+		BoundedLoad:    func() Strategy { return &boundedLoad{slack: DefaultSlack} },
+		RoundRobin:     func() Strategy { return &roundRobin{} },
 		LeastLoaded:    func() Strategy { return newLeastLoaded() },
 	}}
 }

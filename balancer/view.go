@@ -30,7 +30,7 @@ type Shard struct {
 	Load float64
 	// LoadKnown says that the shard has reported its load.
 	LoadKnown bool
-	// Objects is the number of objects the shard owned when the view was made.
+	// Objects is the number of objects the shard owned when the view was made, those just assigned included.
 	Objects int64
 	// Cordoned: the shard keeps what it has and gets nothing new.
 	Cordoned bool
@@ -52,8 +52,9 @@ func (s Shard) Keeps() bool { return !s.Draining }
 // View is what a strategy sees: the ring and the shards at one moment. It is immutable.
 type View struct {
 	ring     *ring.Ring
-	shards   []Shard // sorted by ID
-	eligible []Shard // sorted by ID
+	shards   []Shard  // sorted by ID
+	eligible []Shard  // sorted by ID
+	seeds    []uint64 // hashes of the IDs of eligible
 }
 
 // NewView returns the view of the shards, with their effective weights, or an error that names the wrong field. A nil ring
@@ -82,6 +83,7 @@ func NewView(r *ring.Ring, shards []Shard) (*View, error) {
 		}
 		if s.Eligible() {
 			v.eligible = append(v.eligible, s)
+			v.seeds = append(v.seeds, ring.Hash(s.ID))
 		}
 	}
 	return v, nil
@@ -92,11 +94,18 @@ func (v *View) Ring() *ring.Ring { return v.ring }
 
 // Shard returns the shard with the ID, and whether there is one.
 func (v *View) Shard(id string) (Shard, bool) {
-	i := sort.Search(len(v.shards), func(i int) bool { return v.shards[i].ID >= id })
-	if i < len(v.shards) && v.shards[i].ID == id {
+	if i, ok := find(v.shards, id); ok {
 		return v.shards[i], true
 	}
 	return Shard{}, false
+}
+
+// eligibleAt returns the position of the shard among the eligible ones, and whether it is one.
+func (v *View) eligibleAt(id string) (int, bool) { return find(v.eligible, id) }
+
+func find(sorted []Shard, id string) (int, bool) {
+	i := sort.Search(len(sorted), func(i int) bool { return sorted[i].ID >= id })
+	return i, i < len(sorted) && sorted[i].ID == id
 }
 
 // Shards returns all shards sorted by ID. The slice is shared and must not be changed.
