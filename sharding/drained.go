@@ -1,0 +1,128 @@
+package sharding
+
+import (
+	"context"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/klog/v2"
+)
+
+func (c *ringController) drainStateOf(id string) drainState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.drained[id]
+}
+
+// settled is called, on the mover's goroutine, when a pass has found every root in its place. It brings children back to their
+// roots, and finds out which of the draining shards are empty.
+func (c *ringController) settled(ctx context.Context) {
+	current := c.placer.load()
+	if current == nil {
+		return
+	}
+	states := map[string]drainState{}
+	for _, shard := range current.view.Shards() {
+		if err := c.auditChildren(ctx, shard.ID); err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).V(1).Info("Looking for children that are not with their roots failed", "shard", shard.ID, "err", err)
+		}
+		if !shard.Draining {
+			continue
+		}
+		empty, err := c.isEmpty(ctx, shard.ID)
+		switch {
+		case err != nil:
+			klog.FromContext(ctx).V(1).Info("Looking for what a draining shard has left failed", "shard", shard.ID, "err", err)
+		case empty:
+			states[shard.ID] = drainDone
+		case !current.canPlace():
+			states[shard.ID] = drainStuck
+		}
+		if !empty {
+			c.mover.kickAfter(finderMaxBackoff)
+		}
+	}
+	c.mu.Lock()
+	c.drained = states
+	c.mu.Unlock()
+	c.kick()
+}
+
+// isEmpty says whether nothing has the label of a shard that may not receive anything, nor will have.
+func (c *ringController) isEmpty(ctx context.Context, shard string) (bool, error) {
+	if c.placer.load().eligible(shard) {
+		return false, nil
+	}
+	if err := c.placer.quiet(ctx, shard); err != nil {
+		return false, err
+	}
+	for _, resource := range c.targets.Load().all() {
+		list, err := c.client.Resource(resource).List(ctx, metav1.ListOptions{
+			LabelSelector: ShardSelector(c.ring, shard).String(), Limit: 1,
+		})
+		if err != nil || len(list.Items) > 0 {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// auditChildren gives the children on a shard whose roots are not there to the shards that have the roots. Hand-overs and
+// take-overs leave none behind; a label that somebody edited does.
+func (c *ringController) auditChildren(ctx context.Context, shard string) error {
+	targets := c.targets.Load()
+	if len(targets.children) == 0 {
+		return nil
+	}
+	here := map[uint64]struct{}{} // hashes of the roots on the shard
+	selector := ShardSelector(c.ring, shard).String()
+	for _, target := range targets.roots {
+		_, err := eachPage(ctx, c.client, target.resource, selector, func(page []metav1.PartialObjectMetadata) error {
+			for i := range page {
+				here[target.prefix.Hash(page[i].Namespace, page[i].Name)] = struct{}{}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, resource := range targets.children {
+		_, err := eachPage(ctx, c.client, resource, selector, func(page []metav1.PartialObjectMetadata) error {
+			for i := range page {
+				if err := c.bringHome(ctx, targets, resource, &page[i], here); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bringHome gives one child to the shard of its root. A child whose root is gone loses its label: it follows nobody, and
+// would keep its shard from being empty until the garbage collector comes by.
+func (c *ringController) bringHome(ctx context.Context, targets *targetSet, resource schema.GroupVersionResource, child *metav1.PartialObjectMetadata, here map[uint64]struct{}) error {
+	target, controller := targets.rootOf(child)
+	if target == nil {
+		return nil
+	}
+	namespace := target.rootNamespace(child)
+	if _, with := here[target.prefix.Hash(namespace, controller.Name)]; with {
+		return nil
+	}
+	root, err := c.get(ctx, target.resource, namespace, controller.Name)
+	if err != nil || root.UID != controller.UID {
+		return ignoreNotFound(err)
+	}
+	owner, owned := OwnerOf(root, c.ring)
+	_, draining := DrainTargetOf(root, c.ring)
+	if !owned || draining || !c.placer.load().isLive(owner) {
+		return nil
+	}
+	_, err = c.labelChild(ctx, orphan{resource, child}, owner)
+	return err
+}

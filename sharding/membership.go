@@ -1,0 +1,163 @@
+package sharding
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	"github.com/shard-io/shard-controller/balancer"
+	"github.com/shard-io/shard-controller/health"
+	"github.com/shard-io/shard-controller/ring"
+)
+
+// shardFact is what is known about one shard at one moment.
+type shardFact struct {
+	id string
+	// instance is the ShardInstance as it was last seen, nil for a shard that is only known by its Lease or by a label.
+	instance *shardv1.ShardInstance
+	// deleted says that the ShardInstance does not exist any more.
+	deleted bool
+	state   health.State
+	since   time.Time // of the state
+	// member says that the shard was in the slot table so far.
+	member bool
+	// taken says that its Lease is held by this manager, or that its objects have been given away and it has not come back.
+	taken bool
+	// objects is how many the manager believes it has.
+	objects int64
+}
+
+// standing is what the manager does about a shard.
+type standing string
+
+const (
+	// standingPending: never seen alive. It gets nothing and has nothing.
+	standingPending standing = "Pending"
+	// standingServing: it has a share of the slots, and keeps what it has. Whether it may receive is another question.
+	standingServing standing = "Serving"
+	// standingDraining: alive, and everything it has goes to others.
+	standingDraining standing = "Draining"
+	// standingLost: its objects are to be taken over now.
+	standingLost standing = "Lost"
+	// standingGone: its objects have been taken over, or are being.
+	standingGone standing = "Gone"
+)
+
+// membership is what follows from the facts. It is immutable.
+type membership struct {
+	standings map[string]standing
+	// members share the slots.
+	members []ring.Member
+	// shards are those that strategies see.
+	shards []balancer.Shard
+	// ready is how many may receive objects.
+	ready int
+	// recheck is after which time the same facts may mean something else; 0 for never.
+	recheck time.Duration
+}
+
+// membershipOf decides what the manager does about each shard. A shard that has released its Lease without draining is
+// waited for until grace has passed: so long may the restart of a process take without moving its objects.
+func membershipOf(facts []shardFact, grace time.Duration, now time.Time) membership {
+	m := membership{standings: make(map[string]standing, len(facts))}
+	facts = slices.SortedFunc(slices.Values(facts), func(a, b shardFact) int { return strings.Compare(a.id, b.id) })
+	for _, f := range facts {
+		s, recheck := f.standing(grace, now)
+		m.standings[f.id] = s
+		if recheck > 0 && (m.recheck == 0 || recheck < m.recheck) {
+			m.recheck = recheck
+		}
+		switch s {
+		case standingServing:
+			m.members = append(m.members, ring.Member{ID: f.id, Weight: f.weight()})
+			m.shards = append(m.shards, f.view())
+		case standingDraining:
+			m.shards = append(m.shards, f.view())
+		case standingLost: // until its Lease is ours, it may come back
+			if f.member {
+				m.members = append(m.members, ring.Member{ID: f.id, Weight: f.weight()})
+			}
+			if f.instance != nil {
+				m.shards = append(m.shards, f.view())
+			}
+		}
+	}
+	for _, s := range m.shards {
+		if s.Eligible() {
+			m.ready++
+		}
+	}
+	return m
+}
+
+func (f shardFact) standing(grace time.Duration, now time.Time) (s standing, recheck time.Duration) {
+	switch f.state {
+	case health.Alive, health.Silent:
+		switch {
+		case f.instance == nil: // a Lease alone is not enough to join
+			return standingPending, 0
+		case f.instance.Spec.Draining:
+			return standingDraining, 0
+		}
+		return standingServing, 0
+	case health.Dead:
+		if f.taken {
+			return standingGone, 0
+		}
+		return standingLost, 0
+	case health.Released:
+		waited := now.Sub(f.since)
+		switch {
+		case f.taken:
+			return standingGone, 0
+		case f.draining() || waited >= grace:
+			return standingLost, 0
+		case !f.member:
+			return standingPending, grace - waited
+		}
+		return standingServing, grace - waited
+	}
+	switch { // Unknown: nothing is taken from it, and nothing is given to it
+	case f.taken:
+		return standingGone, 0
+	case f.draining() && !f.deleted:
+		return standingDraining, 0
+	case f.member:
+		return standingServing, 0
+	}
+	return standingPending, 0
+}
+
+func (f shardFact) draining() bool { return f.instance != nil && f.instance.Spec.Draining }
+
+func (f shardFact) weight() float64 {
+	if f.instance == nil {
+		return 1
+	}
+	return float64(max(1, f.instance.Spec.Weight))
+}
+
+func (f shardFact) view() balancer.Shard {
+	s := balancer.Shard{
+		ID: f.id, Weight: f.weight(), Objects: max(0, f.objects),
+		Draining: f.draining(),
+		Silent:   f.state != health.Alive,
+		Cordoned: f.deleted || f.instance == nil || f.instance.Spec.Cordoned,
+	}
+	if f.instance != nil && f.instance.Status.Load != nil {
+		load := f.instance.Status.Load.Float64()
+		s.Load, s.LoadKnown = load, !math.IsNaN(load)
+	}
+	return s
+}
+
+// live returns the shards that own what their label is on. The objects of all others are to be given to these.
+func (m membership) live() map[string]bool {
+	live := make(map[string]bool, len(m.shards))
+	for _, s := range m.shards {
+		live[s.ID] = true
+	}
+	return live
+}

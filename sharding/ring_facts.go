@@ -1,0 +1,124 @@
+package sharding
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	"github.com/shard-io/shard-controller/health"
+)
+
+const (
+	defaultLeaseDuration = 30 * time.Second
+	defaultMaxInFlight   = 200
+)
+
+func leaseDuration(config *shardv1.ShardConfig) time.Duration {
+	if config.Spec.HealthCheckInterval == nil {
+		return defaultLeaseDuration
+	}
+	return config.Spec.HealthCheckInterval.Duration
+}
+
+func maxInFlight(config *shardv1.ShardConfig) int {
+	if config.Spec.Handover == nil || config.Spec.Handover.MaxInFlight <= 0 {
+		return defaultMaxInFlight
+	}
+	return int(config.Spec.Handover.MaxInFlight)
+}
+
+// facts joins what the ShardInstances, the Leases and the labels on objects say about shards.
+func (c *ringController) facts(instances map[string]*shardv1.ShardInstance) []shardFact {
+	c.remember(instances)
+	c.expect(instances)
+	snapshot := c.tracker.Snapshot()
+	ids := map[string]bool{}
+	for id := range c.remembered {
+		ids[id] = true
+	}
+	for id := range snapshot.Shards {
+		ids[id] = true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id := range c.taken {
+		if !ids[id] && !c.running[id] {
+			delete(c.taken, id)
+		}
+	}
+	facts := make([]shardFact, 0, len(ids))
+	for id := range ids {
+		known, tracked := snapshot.Shards[id]
+		if !tracked {
+			known.State = health.Unknown
+		}
+		if c.taken[id] && (known.State == health.Alive || known.State == health.Silent) && !c.running[id] {
+			delete(c.taken, id) // it is back
+			delete(c.expected, id)
+		}
+		_, stray := c.strays[id] // objects have turned up since
+		facts = append(facts, shardFact{
+			id: id, instance: c.remembered[id], deleted: instances[id] == nil, state: known.State, since: known.Since,
+			member: c.table.Has(id), taken: c.taken[id] && !stray, objects: c.objects(id),
+		})
+	}
+	return facts
+}
+
+// remember keeps the ShardInstance of a live shard that somebody deleted: its worker will create it again.
+func (c *ringController) remember(instances map[string]*shardv1.ShardInstance) {
+	for id, instance := range instances {
+		c.remembered[id] = instance
+	}
+	snapshot := c.tracker.Snapshot()
+	for id, instance := range c.remembered {
+		if instances[id] != nil {
+			continue
+		}
+		known, tracked := snapshot.Shards[id]
+		left := meta.IsStatusConditionTrue(instance.Status.Conditions, conditionDrained)
+		gone := !tracked || left && (known.State == health.Unknown || known.State == health.Released)
+		if left && gone { // in good order: nothing is to be waited for
+			c.tracker.Forget(id)
+		}
+		if c.isTaken(id) || gone || left {
+			delete(c.remembered, id)
+			delete(c.expected, id)
+			delete(c.reported, id)
+			c.metrics.shardLoad.DeleteLabelValues(c.ring, id)
+		}
+	}
+}
+
+func (c *ringController) isTaken(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.taken[id]
+}
+
+// expect tells the tracker who should have a Lease: the members of the table.
+func (c *ringController) expect(instances map[string]*shardv1.ShardInstance) {
+	var ids []string
+	for id := range instances {
+		if c.table.Has(id) && !c.expected[id] && !c.isTaken(id) {
+			c.expected[id] = true
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) > 0 {
+		c.tracker.Expect(ids...)
+	}
+}
+
+// objects returns how many objects a shard has: what it said last, and what it was given since.
+func (c *ringController) objects(id string) int64 {
+	instance := c.remembered[id]
+	if instance == nil {
+		return 0
+	}
+	says := instance.Status.AssignedResourceCount
+	before, known := c.reported[id]
+	c.reported[id] = says
+	return says + c.placer.givenSince(id, known && before != says)
+}

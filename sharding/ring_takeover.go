@@ -1,0 +1,155 @@
+package sharding
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/shard-io/shard-controller/health"
+)
+
+// noteStray remembers that an object names an owner that is no live shard. It may be about to join, or be gone
+// without a trace: the tracker is asked to look out for its Lease, and declares it dead when there is none for a lease duration.
+func (c *ringController) noteStray(shard string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, known := c.strays[shard]; known || c.running[shard] || len(c.strays) >= maxStrays {
+		return
+	}
+	c.strays[shard] = time.Now()
+	if ValidateShardID(shard) == nil {
+		c.tracker.Expect(shard)
+	}
+	c.kick()
+}
+
+// maxStrays bounds how many unknown owners are dealt with at a time.
+const maxStrays = 1000
+
+// startTakeovers starts one for every shard that is lost.
+func (c *ringController) startTakeovers(ctx context.Context, facts []shardFact, members membership, lease time.Duration) {
+	for _, fact := range facts {
+		if members.standings[fact.id] == standingLost {
+			c.startTakeover(ctx, fact.id, fact.since)
+		}
+	}
+	for _, shard := range c.forsaken(lease) {
+		c.startTakeover(ctx, shard, time.Now())
+	}
+}
+
+// forsaken returns the strays that a Lease can say nothing about: their names can't be one, or there is a Lease of that name that
+// is something else's. No worker can be active under such a name, and they have been known for a lease duration.
+func (c *ringController) forsaken(lease time.Duration) []string {
+	snapshot := c.tracker.Snapshot()
+	if snapshot.Frozen {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []string
+	for shard, since := range c.strays {
+		known, tracked := snapshot.Shards[shard]
+		beyond := ValidateShardID(shard) != nil || tracked && known.Foreign
+		if wait := lease - time.Since(since); beyond && wait > 0 {
+			time.AfterFunc(wait, c.kick)
+		} else if beyond {
+			list = append(list, shard)
+		}
+		if tracked && (known.State == health.Alive || known.State == health.Silent) {
+			delete(c.strays, shard) // it has joined
+		}
+	}
+	return list
+}
+
+func (c *ringController) startTakeover(ctx context.Context, shard string, since time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running[shard] {
+		return
+	}
+	c.running[shard] = true
+	c.all.Go(func() {
+		moved, err := c.takeOver(ctx, shard)
+		c.mu.Lock()
+		delete(c.running, shard)
+		delete(c.strays, shard)
+		c.mu.Unlock()
+		c.finishTakeover(ctx, shard, since, moved, err)
+	})
+}
+
+// takeOver fences a shard that is lost, and gives its objects to others.
+func (c *ringController) takeOver(ctx context.Context, shard string) (moved int, err error) {
+	held := func() bool { return c.tracker.Held(shard) }
+	err = errForsaken
+	if ValidateShardID(shard) == nil {
+		err = c.tracker.TakeOver(ctx, shard)
+	}
+	switch {
+	case errors.Is(err, errForsaken) || errors.Is(err, health.ErrForeignLease):
+		held = func() bool { return true }
+	case err != nil:
+		return 0, err
+	}
+	c.mu.Lock()
+	c.taken[shard] = true
+	c.mu.Unlock()
+	c.kick()
+	// From here on the shard has no place in the ring. Its objects go to those who have.
+	err = c.placer.await(ctx, func(p *placement) bool { return p != nil && !p.isLive(shard) })
+	if err != nil {
+		return 0, err
+	}
+	t := &takeover{ringScope: c.ringScope, shard: shard, held: held}
+	return t.run(ctx)
+}
+
+// errForsaken: no Lease can be of that name.
+var errForsaken = errors.New("not a name that a shard can have")
+
+func (c *ringController) finishTakeover(ctx context.Context, shard string, since time.Time, moved int, err error) {
+	logger := klog.FromContext(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return // the next leader finds the Lease expired, and goes on
+	case errors.Is(err, health.ErrAlive):
+		logger.Info("A shard that seemed dead is alive", "shard", shard)
+		c.kick()
+		return
+	case err != nil:
+		logger.Error(err, "Taking over failed, will try again", "shard", shard)
+		c.mu.Lock()
+		delete(c.taken, shard)
+		c.mu.Unlock()
+		time.AfterFunc(retryDelay(3), c.kick)
+		return
+	}
+	c.observeTakeover(since)
+	logger.Info("Took over a dead shard", "shard", shard, "objects", moved, "duration", time.Since(since))
+	if moved > 0 {
+		c.event(corev1.EventTypeWarning, "TookOver", "TakeOver", "Shard %s is dead; its %d objects have new owners.", shard, moved)
+	}
+	for ctx.Err() == nil && ValidateShardID(shard) == nil {
+		err := c.tracker.GiveBack(ctx, shard, true)
+		if err == nil || errors.Is(err, health.ErrNotHeld) {
+			break
+		}
+		logger.Error(err, "Deleting the Lease of a dead shard failed, will try again", "shard", shard)
+		pause(ctx, retryDelay(3))
+	}
+	c.kick()
+}
+
+// event records something on the ShardConfig of the ring.
+func (c *ringController) event(kind, reason, action, note string, args ...any) {
+	config, err := c.configs.Get(c.ring)
+	if err != nil || c.recorder == nil {
+		return
+	}
+	c.recorder.Eventf(config, nil, kind, reason, action, note, args...)
+}

@@ -1,0 +1,121 @@
+package sharding
+
+import (
+	"fmt"
+	"slices"
+
+	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	"github.com/shard-io/shard-controller/ring"
+)
+
+// claimOf returns what a ShardInstance says about its slots.
+func claimOf(instance *shardv1.ShardInstance) (ring.Claim, error) {
+	claim := ring.Claim{Member: ring.Member{ID: instance.Name, Weight: float64(max(1, instance.Spec.Weight))}}
+	written := instance.Spec.HashRanges
+	if len(written) == 0 && instance.Spec.HashRange != nil {
+		written = []shardv1.HashRange{*instance.Spec.HashRange}
+	}
+	for _, w := range written {
+		r, err := ring.NewRange(w.Start, w.End)
+		if err != nil {
+			return claim, fmt.Errorf("ShardInstance %s: hash range: %w", instance.Name, err)
+		}
+		claim.Ranges = append(claim.Ranges, r)
+	}
+	return claim, nil
+}
+
+// recoverTable rebuilds the slot table from what is written on the ShardInstances. Whatever is wrong there (a manager may have
+// died between two writes) is free in the table, and given to somebody by the next assignment.
+func recoverTable(instances []*shardv1.ShardInstance) (*ring.Ring, error) {
+	var claims []ring.Claim
+	for _, instance := range instances {
+		claim, err := claimOf(instance)
+		if err == nil && len(claim.Ranges) > 0 {
+			claims = append(claims, claim)
+		}
+	}
+	table, _, err := ring.Recover(claims)
+	return table, err
+}
+
+// givenTable returns the table that users have written by hand: hashRange on every member, together covering everything.
+// It returns nil if they have not.
+func givenTable(members []ring.Member, instances map[string]*shardv1.ShardInstance) *ring.Ring {
+	claims := make([]ring.Claim, 0, len(members))
+	for _, member := range members {
+		instance := instances[member.ID]
+		if instance == nil || instance.Spec.HashRange == nil {
+			return nil
+		}
+		r, err := ring.NewRange(instance.Spec.HashRange.Start, instance.Spec.HashRange.End)
+		if err != nil {
+			return nil
+		}
+		claims = append(claims, ring.Claim{Member: member, Ranges: []ring.Range{r}})
+	}
+	if len(claims) == 0 {
+		return nil
+	}
+	table, err := ring.FromRanges(claims)
+	if err != nil {
+		return nil
+	}
+	return table
+}
+
+// nextTable returns the table for the members. It is prev itself if nothing is to change.
+func nextTable(prev *ring.Ring, members []ring.Member, instances map[string]*shardv1.ShardInstance) (*ring.Ring, error) {
+	next := givenTable(members, instances)
+	if next == nil {
+		var err error
+		if next, err = prev.Assign(members); err != nil {
+			return prev, err
+		}
+	}
+	if prev != nil && next.Equal(prev) {
+		return prev, nil
+	}
+	return next, nil
+}
+
+// writtenRanges returns what spec.hashRanges of a shard should be.
+func writtenRanges(table *ring.Ring, shard string) []shardv1.HashRange {
+	ranges := table.Ranges(shard)
+	if len(ranges) == 0 {
+		return nil
+	}
+	written := make([]shardv1.HashRange, len(ranges))
+	for i, r := range ranges {
+		written[i] = shardv1.HashRange{Start: int64(r.Start), End: int64(r.End)}
+	}
+	return written
+}
+
+// outdated returns the instances whose hashRanges differ from the table. A hashRange that says the same is left alone.
+func outdated(table *ring.Ring, instances map[string]*shardv1.ShardInstance) []*shardv1.ShardInstance {
+	var list []*shardv1.ShardInstance
+	for id, instance := range instances {
+		want := writtenRanges(table, id)
+		have := instance.Spec.HashRanges
+		if len(have) == 0 && instance.Spec.HashRange != nil && len(want) == 1 && want[0] == *instance.Spec.HashRange {
+			continue
+		}
+		if !slices.Equal(want, have) {
+			list = append(list, instance)
+		}
+	}
+	slices.SortFunc(list, func(a, b *shardv1.ShardInstance) int { return compareNames(a, b) })
+	return list
+}
+
+// newMembers returns the members of next that had no slots in prev.
+func newMembers(prev, next *ring.Ring) map[string]bool {
+	joined := map[string]bool{}
+	for _, member := range next.Members() {
+		if !prev.Has(member.ID) {
+			joined[member.ID] = true
+		}
+	}
+	return joined
+}
