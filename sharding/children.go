@@ -1,0 +1,104 @@
+package sharding
+
+import (
+	"context"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/tools/pager"
+)
+
+// childObject is an object that is controlled by a root.
+type childObject struct {
+	resource schema.GroupVersionResource
+	meta     *metav1.PartialObjectMetadata
+}
+
+// childrenOf lists what this shard owns of the target's controlled resources, and returns the children of the given roots by
+// the UID of their root.
+func (d *drainer) childrenOf(ctx context.Context, roots []types.NamespacedName) (map[types.UID][]*childObject, error) {
+	children := map[types.UID][]*childObject{}
+	wanted := map[types.UID]bool{}
+	namespace := roots[0].Namespace
+	for _, key := range roots {
+		if root := d.p.cached(key); root != nil {
+			wanted[root.GetUID()] = true
+		}
+		if key.Namespace != namespace {
+			namespace = metav1.NamespaceAll
+		}
+	}
+	selector := ShardSelector(d.p.w.options.Ring, d.p.w.options.ID)
+	for _, resource := range d.p.target.controlled {
+		err := eachObject(ctx, d.p.w.objects(resource, namespace), selector, func(obj *metav1.PartialObjectMetadata) error {
+			if controller := metav1.GetControllerOfNoCopy(obj); controller != nil && wanted[controller.UID] {
+				children[controller.UID] = append(children[controller.UID], &childObject{resource, obj})
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list %s: %w", resource.GroupResource(), err)
+		}
+	}
+	return children, nil
+}
+
+// handOverChildren gives the children to target, and returns for each resource the version that target's cache has to reach
+// to have seen them all. What it has given away already it does not write again.
+func (d *drainer) handOverChildren(ctx context.Context, children []*childObject, target string) (versions, error) {
+	awaited := versions{}
+	for _, child := range children {
+		if err := d.handOverChild(ctx, child, target); err != nil {
+			return nil, fmt.Errorf("child %s %s: %w", child.resource.GroupResource(), child.meta.Name, err)
+		}
+		if owner, _ := OwnerOf(child.meta, d.p.w.options.Ring); owner == target {
+			awaited.raise(child.resource.GroupResource().String(), child.meta.ResourceVersion)
+		}
+	}
+	return awaited, nil
+}
+
+func (d *drainer) handOverChild(ctx context.Context, child *childObject, target string) error {
+	w := d.p.w
+	objects := w.objects(child.resource, child.meta.Namespace)
+	for {
+		owner, _ := OwnerOf(child.meta, w.options.Ring)
+		if owner == target {
+			return nil
+		}
+		patched, err := objects.Patch(ctx, child.meta.Name, types.MergePatchType,
+			childPatch(child.meta, w.options.Ring, target), metav1.PatchOptions{FieldManager: workerFieldManager})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		if apierrors.IsConflict(err) {
+			uid := child.meta.UID
+			patched, err = objects.Get(ctx, child.meta.Name, metav1.GetOptions{})
+			if apierrors.IsNotFound(err) || err == nil && patched.UID != uid {
+				return nil
+			}
+		}
+		if err != nil {
+			return err
+		}
+		child.meta = patched
+	}
+}
+
+// eachObject calls f with the metadata of every object that the selector selects, as the API server has them now. It holds a
+// page of them at a time.
+func eachObject(ctx context.Context, objects metadata.ResourceInterface, selector labels.Selector, f func(*metav1.PartialObjectMetadata) error) error {
+	list := pager.New(func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+		return objects.List(ctx, options)
+	})
+	list.PageSize, list.PageBufferSize = pageSize, 1
+	return list.EachListItemWithAlloc(ctx, metav1.ListOptions{LabelSelector: selector.String()}, func(obj runtime.Object) error {
+		return f(obj.(*metav1.PartialObjectMetadata))
+	})
+}

@@ -1,0 +1,93 @@
+package sharding
+
+import (
+	"context"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+)
+
+// The processor as a cache.ResourceEventHandler. Its methods are called on the informer's goroutine and do not block.
+
+// OnAdd is called for an object that has come into the cache: it is new, or was acquired.
+func (p *processor) OnAdd(obj any, _ bool) { p.observe(obj) }
+
+// OnUpdate is called for an object that has changed, and at a resync.
+func (p *processor) OnUpdate(_, obj any) { p.observe(obj) }
+
+// OnDelete is called for an object that has left the cache: it was deleted, or moved away.
+func (p *processor) OnDelete(obj any) {
+	if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		obj = last.Obj
+	}
+	m, ok := obj.(metav1.Object)
+	if !ok {
+		return
+	}
+	p.w.changed()
+	key := keyOf(m)
+	expected := p.roster.forget(key)
+	p.failures.clear(key)
+	p.queue.Forget(key)
+	if owner, _ := OwnerOf(m, p.w.options.Ring); expected || owner != p.w.options.ID {
+		return
+	}
+	p.departed.Add(key)
+}
+
+// observe queues an object, or asks for its hand-over, as its labels say.
+func (p *processor) observe(obj any) {
+	m, ok := obj.(metav1.Object)
+	if !ok {
+		return
+	}
+	p.w.changed()
+	key := keyOf(m)
+	switch p.roster.observe(key, m) {
+	case observedWork:
+		if p.failures.isAside(key) {
+			p.queue.AddAfter(key, p.controller.MaxBackoff) // it may have been mended; but its own failing writes come here, too
+			return
+		}
+		p.queue.Add(key)
+	case observedDrain:
+		p.drainer.requested(key)
+	}
+}
+
+func keyOf(obj metav1.Object) types.NamespacedName {
+	return types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
+}
+
+// followDepartures looks into the objects that left the cache without having been handed over by this process. It tells deleted objects from those that moved away: both look like a deletion to a filtered watch. It
+// runs until the queue of departures is shut down.
+func (p *processor) followDepartures(ctx context.Context) {
+	for {
+		key, shutdown := p.departed.Get()
+		if shutdown {
+			return
+		}
+		if deleted, err := p.wasDeleted(ctx, key); err != nil {
+			p.departed.AddRateLimited(key)
+		} else {
+			p.departed.Forget(key)
+			if deleted {
+				p.roster.deleted(key)
+				p.queue.Add(key)
+			}
+		}
+		p.departed.Done(key)
+	}
+}
+
+// wasDeleted asks the API server, and not a cache, whether the object is gone.
+func (p *processor) wasDeleted(ctx context.Context, key types.NamespacedName) (bool, error) {
+	_, err := p.w.objects(p.target.resource, key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	// One that was created again under its old name is for its owner, who hears of it like of any other.
+	return false, err
+}

@@ -1,0 +1,180 @@
+package sharding
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+)
+
+const (
+	handoverWriters = 16                     // hand-overs written at the same time, per controller
+	handoverRetry   = 200 * time.Millisecond // before a write that failed for no reason of ours is tried again
+)
+
+// drainer hands over the objects whose owner is to change: it waits for their reconcile in flight, gives their children to the new
+// owner, and then the object itself, in one write.
+//
+// The children are listed from the API server, as the cache may lack one that was created a moment ago. One list serves all
+// hand-overs that are ready when it begins, so its cost is shared when there are many.
+type drainer struct {
+	p      *processor
+	signal chan struct{}
+
+	mu    sync.Mutex
+	since map[types.NamespacedName]time.Time
+}
+
+func newDrainer(p *processor) *drainer {
+	return &drainer{p: p, signal: make(chan struct{}, 1), since: map[types.NamespacedName]time.Time{}}
+}
+
+// requested notes that the object is to be handed over. Its reconcile in flight gets the drain timeout to end by itself.
+func (d *drainer) requested(key types.NamespacedName) {
+	d.mu.Lock()
+	d.since[key] = time.Now()
+	d.mu.Unlock()
+	time.AfterFunc(d.p.w.drainTimeout(), func() {
+		if d.p.roster.force(key) {
+			d.p.w.metrics.handoverForced.WithLabelValues(d.p.w.options.Ring).Inc()
+			d.p.w.logger.Info("Reconcile exceeds the drain timeout, cancelled it", "object", key)
+		}
+	})
+	d.wake()
+}
+
+// wake makes run look for objects that are ready.
+func (d *drainer) wake() {
+	select {
+	case d.signal <- struct{}{}:
+	default:
+	}
+}
+
+// handoverJob is one object to hand over, with its children as they were after its last reconcile had ended.
+type handoverJob struct {
+	key      types.NamespacedName
+	children []*childObject
+}
+
+// run hands objects over until ctx is done.
+func (d *drainer) run(ctx context.Context) {
+	jobs := make(chan handoverJob)
+	var writers sync.WaitGroup
+	for range handoverWriters {
+		writers.Go(func() {
+			for job := range jobs {
+				d.settle(ctx, job.key, d.handOver(ctx, job))
+			}
+		})
+	}
+	defer writers.Wait()
+	defer close(jobs)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.signal:
+		}
+		if d.p.w.Active() {
+			d.dispatch(ctx, jobs)
+		}
+	}
+}
+
+// dispatch lists the children of all objects that are ready, and gives the objects to the writers.
+func (d *drainer) dispatch(ctx context.Context, jobs chan<- handoverJob) {
+	keys := d.p.roster.takeReady()
+	if len(keys) == 0 {
+		return
+	}
+	children, err := d.childrenOf(ctx, keys)
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Listing the children of objects to hand over failed, will try again", "objects", len(keys))
+	}
+	for _, key := range keys {
+		if err != nil {
+			d.settle(ctx, key, settlement{retry: true})
+			continue
+		}
+		job := handoverJob{key: key}
+		if root := d.p.cached(key); root != nil {
+			job.children = children[root.GetUID()]
+		}
+		jobs <- job
+	}
+}
+
+// settle tells the roster how a hand-over ended, and sees to what follows.
+func (d *drainer) settle(ctx context.Context, key types.NamespacedName, s settlement) {
+	isCached := func() bool { return d.p.raw(key) != nil }
+	if s.retry {
+		time.AfterFunc(handoverRetry, func() {
+			d.p.roster.settle(key, s, isCached)
+			d.wake()
+		})
+		return
+	}
+	d.p.roster.settle(key, s, isCached)
+	d.mu.Lock()
+	since, known := d.since[key]
+	delete(d.since, key)
+	d.mu.Unlock()
+	if s.given != "" && known {
+		d.p.w.metrics.handover.WithLabelValues(d.p.w.options.Ring).Observe(time.Since(since).Seconds())
+	}
+	d.p.queue.Add(key) // it may have stayed with us, or be back already
+	klog.FromContext(ctx).V(4).Info("Hand-over ended", "object", key, "given", s.given != "")
+}
+
+// handOver gives the children and then the object to the shard that the drain label names now.
+func (d *drainer) handOver(ctx context.Context, job handoverJob) settlement {
+	root := d.p.cached(job.key)
+	if root == nil {
+		return settlement{}
+	}
+	w, uid := d.p.w, root.GetUID()
+	objects := w.objects(d.p.target.resource, job.key.Namespace)
+	for {
+		target, draining := DrainTargetOf(root, w.options.Ring)
+		owner, _ := OwnerOf(root, w.options.Ring)
+		switch {
+		case !w.Active() || root.GetUID() != uid:
+			return settlement{retry: true}
+		case owner != w.options.ID:
+			return settlement{given: root.GetResourceVersion()}
+		case !draining || target == w.options.ID:
+			return settlement{}
+		}
+		awaited, err := d.handOverChildren(ctx, job.children, target)
+		if err != nil {
+			return d.failed(ctx, job.key, err)
+		}
+		patched, err := objects.Patch(ctx, job.key.Name, types.MergePatchType,
+			ownPatch(root, w.options.Ring, target, awaited), metav1.PatchOptions{FieldManager: workerFieldManager})
+		if err == nil {
+			return settlement{given: patched.ResourceVersion}
+		}
+		if apierrors.IsConflict(err) {
+			patched, err = objects.Get(ctx, job.key.Name, metav1.GetOptions{})
+		}
+		if apierrors.IsNotFound(err) {
+			d.p.departed.Add(job.key)
+			return settlement{}
+		}
+		if err != nil {
+			// Whether the write went through is unknown. If it did, the next attempt gets a conflict, and sees it.
+			return d.failed(ctx, job.key, err)
+		}
+		root = patched
+	}
+}
+
+func (d *drainer) failed(ctx context.Context, key types.NamespacedName, err error) settlement {
+	klog.FromContext(ctx).V(2).Info("Hand-over failed, will try again", "object", key, "err", err)
+	return settlement{retry: true}
+}

@@ -1,0 +1,315 @@
+package sharding
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+
+	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	shardv1 "github.com/shard-io/shard-controller/generated/applyconfiguration/shard/v1"
+	"github.com/shard-io/shard-controller/generated/informers/externalversions"
+)
+
+const (
+	// leavingAnnotation says that spec.draining was set by the worker itself, so that the next process of the shard takes it back.
+	leavingAnnotation = "shard.io/leaving"
+
+	// statusInterval is how often the status is compared with what was written last.
+	statusInterval = 2 * time.Second
+
+	// listedResources is how many objects status.assignedResources names.
+	listedResources = 100
+)
+
+// presence is the worker's ShardInstance: it creates it, reports on it, and removes it.
+type presence struct {
+	w       *Worker
+	dirty   atomic.Bool // the set of owned objects may have changed
+	drained chan bool   // answers of the manager to drain
+}
+
+func newPresence(w *Worker) *presence {
+	p := &presence{w: w, drained: make(chan bool, 1)}
+	p.dirty.Store(true)
+	return p
+}
+
+// changed notes that the set of owned objects may have changed.
+func (w *Worker) changed() { w.presence.dirty.Store(true) }
+
+// ensure creates the ShardInstance, or takes over the one that an earlier process, or the user, has made; it reports which. It
+// retries until ctx is done; it fails if the name belongs to a shard of another ring, or the API server refuses it for good.
+func (p *presence) ensure(ctx context.Context) (created bool, err error) {
+	for {
+		created, err = p.ensureOnce(ctx)
+		if err == nil || apierrors.IsInvalid(err) || errors.As(err, new(foreignError)) {
+			return created, err
+		}
+		p.w.logger.Error(err, "Creating the ShardInstance failed, will try again")
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+type foreignError struct{ name, ring string }
+
+func (e foreignError) Error() string {
+	return fmt.Sprintf("worker options: ID: ShardInstance %s belongs to ring %q already", e.name, e.ring)
+}
+
+func (p *presence) ensureOnce(ctx context.Context) (created bool, err error) {
+	o := p.w.options
+	instances := p.w.shards.ShardV1().ShardInstances(o.Namespace)
+	current, err := instances.Get(ctx, o.ID, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		_, err = instances.Create(ctx, &v1.ShardInstance{
+			ObjectMeta: metav1.ObjectMeta{Name: o.ID, Labels: map[string]string{RingLabel: o.Ring}},
+			Spec:       v1.ShardInstanceSpec{ShardID: o.ID, Ring: o.Ring, Weight: o.Weight},
+		}, metav1.CreateOptions{FieldManager: workerFieldManager})
+		return err == nil, err
+	}
+	if err != nil {
+		return false, err
+	}
+	if current.Spec.Ring != "" && current.Spec.Ring != o.Ring {
+		return false, foreignError{o.ID, current.Spec.Ring}
+	}
+	spec := map[string]any{"ring": o.Ring}
+	annotations := map[string]any{}
+	if _, left := current.Annotations[leavingAnnotation]; left {
+		annotations[leavingAnnotation] = nil
+		spec["draining"] = nil
+	} else if current.Spec.Ring == o.Ring && current.Labels[RingLabel] == o.Ring {
+		return false, nil
+	}
+	return false, p.patch(ctx, map[string]any{
+		"metadata": map[string]any{
+			"resourceVersion": current.ResourceVersion,
+			"labels":          map[string]any{RingLabel: o.Ring},
+			"annotations":     annotations,
+		},
+		"spec": spec,
+	})
+}
+
+func (p *presence) patch(ctx context.Context, patch map[string]any) error {
+	data, err := json.Marshal(patch)
+	if err != nil {
+		return err
+	}
+	_, err = p.w.shards.ShardV1().ShardInstances(p.w.options.Namespace).Patch(ctx, p.w.options.ID, types.MergePatchType, data,
+		metav1.PatchOptions{FieldManager: workerFieldManager})
+	return err
+}
+
+// run reports until ctx is done, and creates the ShardInstance again if it is deleted while its shard lives.
+func (p *presence) run(ctx context.Context) {
+	deleted := make(chan struct{}, 1)
+	p.watch(ctx, deleted)
+	ticker := time.NewTicker(statusInterval)
+	defer ticker.Stop()
+	var r reporter
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-deleted:
+			if !p.w.ring.served() {
+				continue
+			}
+			if _, err := p.ensure(ctx); err == nil {
+				r = reporter{} // nothing has been written to the new one
+			}
+		case now := <-ticker.C:
+			p.report(ctx, &r, now)
+		}
+	}
+}
+
+func (p *presence) watch(ctx context.Context, deleted chan<- struct{}) {
+	factory := externalversions.NewSharedInformerFactoryWithOptions(p.w.shards, 0,
+		externalversions.WithNamespace(p.w.options.Namespace),
+		externalversions.WithTweakListOptions(func(o *metav1.ListOptions) {
+			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, p.w.options.ID).String()
+		}))
+	_, _ = factory.Shard().V1().ShardInstances().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { p.answered(obj) },
+		UpdateFunc: func(_, obj any) { p.answered(obj) },
+		DeleteFunc: func(any) {
+			select {
+			case deleted <- struct{}{}:
+			default:
+			}
+		},
+	}) // fails only for an informer that has stopped
+	factory.StartWithContext(ctx)
+}
+
+// answered passes the manager's answer to a drain on.
+func (p *presence) answered(obj any) {
+	instance, ok := obj.(*v1.ShardInstance)
+	if !ok || !instance.Spec.Draining {
+		return
+	}
+	condition := meta.FindStatusCondition(instance.Status.Conditions, conditionDrained)
+	if condition == nil || condition.Status != metav1.ConditionTrue && condition.Reason != reasonNoTarget {
+		return
+	}
+	select {
+	case p.drained <- condition.Status == metav1.ConditionTrue:
+	default:
+	}
+}
+
+// drain asks the manager to move all objects to other shards, and waits for it, at most for the stop timeout. It reports whether
+// nothing is left.
+func (p *presence) drain(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, p.w.options.StopTimeout)
+	defer cancel()
+	for {
+		err := p.patch(ctx, map[string]any{
+			"metadata": map[string]any{"annotations": map[string]any{leavingAnnotation: "true"}},
+			"spec":     map[string]any{"draining": true},
+		})
+		if err == nil {
+			break
+		}
+		if apierrors.IsNotFound(err) || !p.w.ring.served() {
+			return false
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(handoverRetry):
+		}
+	}
+	changed := p.w.ring.next()
+	for {
+		select {
+		case <-ctx.Done():
+			p.w.logger.Info("Objects were not handed over in time, the others will take them over")
+			return false
+		case drained := <-p.drained:
+			if !drained {
+				p.w.logger.Info("There is no other shard to hand the objects over to")
+			}
+			return drained
+		case <-changed:
+			if !p.w.ring.served() {
+				return false
+			}
+			changed = p.w.ring.next()
+		}
+	}
+}
+
+// remove deletes the ShardInstance.
+func (p *presence) remove(ctx context.Context) error {
+	err := p.w.shards.ShardV1().ShardInstances(p.w.options.Namespace).Delete(ctx, p.w.options.ID, metav1.DeleteOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// reporter remembers what was written last.
+type reporter struct {
+	written report
+	valid   bool
+	load    float64
+	last    time.Time
+	owned   report // count and names, as of the last look
+}
+
+// report is the part of the status that the worker writes, without the time.
+type report struct {
+	load  v1.Ratio
+	count int64
+	names string // joined by newlines, to be comparable
+}
+
+// report writes the status if it has changed.
+func (p *presence) report(ctx context.Context, r *reporter, now time.Time) {
+	if p.dirty.Swap(false) {
+		r.owned.count, r.owned.names = p.owned()
+	}
+	next := r.owned
+	next.load = p.load(r, now)
+	if r.valid && next == r.written {
+		return
+	}
+	status := shardv1.ShardInstanceStatus().
+		WithLoad(next.load).
+		WithAssignedResourceCount(next.count).
+		WithLastHeartbeat(metav1.NewTime(now)).
+		WithVersion(p.w.options.Version)
+	if next.names != "" {
+		status.WithAssignedResources(strings.Split(next.names, "\n")...)
+	}
+	apply := shardv1.ShardInstance(p.w.options.ID, p.w.options.Namespace).WithStatus(status)
+	_, err := p.w.shards.ShardV1().ShardInstances(p.w.options.Namespace).ApplyStatus(ctx, apply,
+		metav1.ApplyOptions{FieldManager: workerFieldManager, Force: true})
+	if err != nil {
+		if ctx.Err() == nil && !apierrors.IsNotFound(err) {
+			p.w.logger.Error(err, "Writing the status failed, will try again")
+		}
+		return
+	}
+	r.written, r.valid = next, true
+}
+
+// load returns the smoothed load, rounded so that an idle shard writes nothing.
+func (p *presence) load(r *reporter, now time.Time) v1.Ratio {
+	var busy, capacity time.Duration
+	queued := 0
+	period := now.Sub(r.last)
+	for _, processor := range p.w.processors {
+		busy += processor.busy.take()
+		capacity += period * time.Duration(processor.controller.Concurrency)
+		queued += processor.queue.Len()
+	}
+	if !r.last.IsZero() {
+		r.load = smoothLoad(r.load, period, busy, capacity, queued)
+	}
+	r.last = now
+	const steps = 50 // of 0.02
+	ratio, err := v1.RatioFrom(min(float64(int(r.load*steps+0.5))/steps, 1000))
+	if err != nil {
+		return v1.Ratio{}
+	}
+	return ratio
+}
+
+// owned counts the objects that this shard owns, and names the first of them in order.
+func (p *presence) owned() (count int64, names string) {
+	var all []string
+	for _, processor := range p.w.processors {
+		n := 0
+		for _, obj := range processor.controller.Informer.GetStore().List() {
+			if m, ok := obj.(metav1.Object); ok {
+				if owner, _ := OwnerOf(m, p.w.options.Ring); owner == p.w.options.ID {
+					n++
+					all = append(all, keyOf(m).String())
+				}
+			}
+		}
+		p.w.metrics.owned.WithLabelValues(p.w.options.Ring, processor.target.name()).Set(float64(n))
+	}
+	slices.Sort(all)
+	return int64(len(all)), strings.Join(all[:min(len(all), listedResources)], "\n")
+}

@@ -1,0 +1,311 @@
+package sharding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
+)
+
+// childrenPoll is how often the processor looks whether the caches of the children have caught up.
+const childrenPoll = 10 * time.Millisecond
+
+// processor runs one Controller: it queues the roots that the cache shows, starts reconciles of those that this shard may act on, and
+// deals with their outcomes.
+type processor struct {
+	w          *Worker
+	controller Controller
+	target     *target
+	queue      workqueue.TypedRateLimitingInterface[types.NamespacedName]
+	departed   workqueue.TypedRateLimitingInterface[types.NamespacedName]
+	roster     *roster
+	failures   *failures
+	drainer    *drainer
+	strays     *strays
+	busy       busyMeter
+}
+
+func newProcessor(w *Worker, c Controller, t *target) *processor {
+	backoff := func() workqueue.TypedRateLimiter[types.NamespacedName] {
+		return workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](c.MinBackoff, c.MaxBackoff)
+	}
+	p := &processor{
+		w: w, controller: c, target: t,
+		queue:    workqueue.NewTypedRateLimitingQueue(backoff()),
+		departed: workqueue.NewTypedRateLimitingQueue(backoff()),
+		roster:   newRoster(w.options.Ring, w.options.ID),
+		failures: newFailures(c.MaxFailures, c.MaxPanics),
+	}
+	p.drainer, p.strays = newDrainer(p), newStrays(p)
+	return p
+}
+
+// listen makes the processor hear of what its informers see.
+func (p *processor) listen() error {
+	if _, err := p.controller.Informer.AddEventHandler(p); err != nil {
+		return fmt.Errorf("controller %s: %w", p.target.name(), err)
+	}
+	for _, resource := range p.target.controlled {
+		informer := p.controller.Children[resource.GroupResource()]
+		if informer == nil {
+			continue
+		}
+		if err := p.strays.watch(informer, resource); err != nil {
+			return fmt.Errorf("controller %s: Children[%s]: %w", p.target.name(), resource.GroupResource(), err)
+		}
+	}
+	return nil
+}
+
+// run processes until ctx is done and every reconcile has returned. It starts nothing while the worker may not act.
+func (p *processor) run(ctx context.Context) {
+	var running sync.WaitGroup
+	keys := make(chan types.NamespacedName, p.controller.BatchSize-1)
+	running.Go(func() {
+		defer close(keys)
+		for {
+			key, shutdown := p.queue.Get()
+			if shutdown {
+				return
+			}
+			keys <- key
+		}
+	})
+	for range p.controller.Concurrency {
+		running.Go(func() {
+			for key := range keys {
+				p.process(p.collect(key, keys))
+			}
+		})
+	}
+	running.Go(func() { p.drainer.run(ctx) })
+	running.Go(func() { p.followDepartures(ctx) })
+	running.Go(func() { p.strays.run(ctx) })
+	<-ctx.Done()
+	p.departed.ShutDown()
+	p.strays.queue.ShutDown()
+	p.queue.ShutDown()
+	running.Wait()
+}
+
+// collect adds to a key those that wait already, up to the size of a batch.
+func (p *processor) collect(key types.NamespacedName, keys <-chan types.NamespacedName) []types.NamespacedName {
+	batch := append(make([]types.NamespacedName, 0, p.controller.BatchSize), key)
+	for len(batch) < p.controller.BatchSize {
+		select {
+		case more, ok := <-keys:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, more)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// resume looks at every object in the cache as if it had just been seen: the worker has the right to act (again).
+func (p *processor) resume() {
+	p.roster.reset()
+	for _, obj := range p.controller.Informer.GetStore().List() {
+		p.observe(obj)
+	}
+	p.drainer.wake()
+}
+
+// process reconciles those of the keys that this shard may act on now.
+func (p *processor) process(keys []types.NamespacedName) {
+	s := p.w.current.Load()
+	if s == nil || !p.w.Active() || !s.enter() {
+		for _, key := range keys {
+			p.queue.Done(key) // all objects are looked at again when the worker may act
+		}
+		return
+	}
+	defer s.leave()
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	defer cancel(nil)
+	admitted := keys[:0:0]
+	for _, key := range keys {
+		obj := p.cached(key)
+		if !p.childrenSeen(key, obj) || !p.roster.begin(key, obj, cancel) {
+			p.queue.Done(key)
+			continue
+		}
+		admitted = append(admitted, key)
+	}
+	if len(admitted) == 0 {
+		return
+	}
+	start := time.Now()
+	ctx = withGrant(ctx, p.w.Active)
+	outcomes := p.call(ctx, admitted)
+	cause := context.Cause(ctx)
+	p.busy.add(time.Since(start))
+	p.w.metrics.reconcileSeconds.WithLabelValues(p.w.options.Ring, p.target.name()).Observe(time.Since(start).Seconds())
+	for i, key := range admitted {
+		p.finish(key, outcomes[i], cause)
+	}
+}
+
+// call runs the user's function and turns a panic or a wrong number of outcomes into an error for each object.
+func (p *processor) call(ctx context.Context, keys []types.NamespacedName) (outcomes []Outcome) {
+	defer func() {
+		if r := recover(); r != nil {
+			err := &panicError{value: r}
+			klog.FromContext(ctx).Error(err, "Reconcile panicked", "objects", keys, "stack", string(debug.Stack()))
+			outcomes = repeat(Outcome{Err: err}, len(keys))
+		}
+	}()
+	if p.controller.Reconcile != nil {
+		result, err := p.controller.Reconcile(ctx, keys[0])
+		return []Outcome{{result, err}}
+	}
+	outcomes = p.controller.ReconcileBatch(ctx, keys)
+	if len(outcomes) != len(keys) {
+		err := fmt.Errorf("ReconcileBatch returned %d outcomes for %d objects", len(outcomes), len(keys))
+		return repeat(Outcome{Err: err}, len(keys))
+	}
+	return outcomes
+}
+
+func repeat(outcome Outcome, n int) []Outcome {
+	all := make([]Outcome, n)
+	for i := range all {
+		all[i] = outcome
+	}
+	return all
+}
+
+type panicError struct{ value any }
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
+
+// finish deals with the outcome of one reconcile. cause is why its context was cancelled, nil if it was not.
+func (p *processor) finish(key types.NamespacedName, outcome Outcome, cause error) {
+	ready := p.roster.end(key)
+	result := p.classify(outcome, cause)
+	p.w.metrics.reconciles.WithLabelValues(p.w.options.Ring, p.target.name(), string(result)).Inc()
+	switch result {
+	case resultSuccess, resultRequeue, resultTerminal:
+		p.failures.clear(key)
+		p.queue.Forget(key)
+		if result == resultRequeue {
+			p.queue.AddAfter(key, outcome.Result.RequeueAfter)
+		}
+	case resultError, resultPanic:
+		p.failed(key, outcome.Err, result)
+	case resultCancelled:
+		// Not the object's fault. If it is still ours it is tried again: at once when one of its batch was revoked, or
+		// when the worker may act again.
+		p.queue.Add(key)
+	}
+	if result == resultTerminal {
+		p.w.logger.Error(outcome.Err, "Reconcile failed for good", "object", key)
+	}
+	p.queue.Done(key)
+	if ready {
+		p.drainer.wake()
+	}
+	p.w.metrics.setAside.WithLabelValues(p.w.options.Ring, p.target.name()).Set(float64(p.failures.setAside()))
+}
+
+// reconcileResult is the value of the label "result" of the reconcile counter.
+type reconcileResult string
+
+const (
+	resultSuccess   reconcileResult = "success"
+	resultRequeue   reconcileResult = "requeue"
+	resultError     reconcileResult = "error"
+	resultTerminal  reconcileResult = "terminal"
+	resultPanic     reconcileResult = "panic"
+	resultCancelled reconcileResult = "cancelled"
+)
+
+func (p *processor) classify(outcome Outcome, cause error) reconcileResult {
+	var panicked *panicError
+	var terminal terminalError
+	switch {
+	case outcome.Err == nil && outcome.Result.RequeueAfter > 0:
+		return resultRequeue
+	case outcome.Err == nil:
+		return resultSuccess
+	case errors.As(outcome.Err, &panicked):
+		return resultPanic
+	case cause != nil:
+		return resultCancelled
+	case errors.As(outcome.Err, &terminal):
+		return resultTerminal
+	default:
+		return resultError
+	}
+}
+
+// failed tries an object again after its backoff, or sets it aside when it has failed too often.
+func (p *processor) failed(key types.NamespacedName, err error, result reconcileResult) {
+	count, aside := p.failures.add(key, result == resultPanic)
+	if !aside {
+		p.w.logger.V(2).Info("Reconcile failed, will try again", "object", key, "err", err, "failures", count)
+		p.queue.AddRateLimited(key)
+		return
+	}
+	p.w.logger.Error(err, "Reconcile failed too often, object is set aside", "object", key, "failures", count, "retryAfter", p.controller.SetAsideRetry)
+	if obj, ok := p.raw(key).(runtime.Object); ok {
+		p.w.event(obj, eventWarning, "SetAside", "Reconcile",
+			"reconcile failed %d times in a row, next try in %s: %v", count, p.controller.SetAsideRetry, err)
+	}
+	p.queue.Forget(key)
+	p.queue.AddAfter(key, p.controller.SetAsideRetry)
+}
+
+// cached returns what the cache shows of an object, nil if nothing.
+func (p *processor) cached(key types.NamespacedName) metav1.Object {
+	obj, _ := p.raw(key).(metav1.Object)
+	return obj
+}
+
+func (p *processor) raw(key types.NamespacedName) any {
+	obj, exists, err := p.controller.Informer.GetStore().GetByKey(storeKey(key))
+	if err != nil || !exists {
+		return nil
+	}
+	return obj
+}
+
+// childrenSeen reports whether the caches have all children that the former owner or the manager labelled for us; if not, the
+// object is queued again.
+func (p *processor) childrenSeen(key types.NamespacedName, root metav1.Object) bool {
+	if root == nil {
+		return true
+	}
+	for resource, version := range awaitedChildren(root, p.w.options.Ring) {
+		informer := p.target.childInformers[resource]
+		if informer != nil && newerThan(version, reached(informer)) {
+			p.queue.AddAfter(key, childrenPoll)
+			return false
+		}
+	}
+	return true
+}
+
+// reached returns the resourceVersion up to which an informer's cache is complete.
+func reached(informer cache.SharedIndexInformer) string {
+	if version := informer.GetStore().LastStoreSyncResourceVersion(); version != "" {
+		return version
+	}
+	return informer.LastSyncResourceVersion()
+}
+
+func storeKey(key types.NamespacedName) string {
+	return cache.NewObjectName(key.Namespace, key.Name).String()
+}

@@ -1,0 +1,269 @@
+package sharding
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Causes with which the context of a reconcile is cancelled, besides those of package health. See [context.Cause].
+var (
+	// ErrHandover: the object is to be handed over, and its reconcile has taken longer than the ring's drain timeout.
+	ErrHandover = errors.New("the object is to be handed over to another shard")
+	// ErrNotOwner: the object has been given to another shard, or is gone.
+	ErrNotOwner = errors.New("this shard does not own the object any more")
+)
+
+// roster knows, for every root object of one controller that something is going on with, what that is: a reconcile in flight, a
+// hand-over that was asked for or is being written, or that the object was given away and the cache does not show it
+// yet. It decides whether a reconcile may start, and when an object is ready to be handed over. It does no IO and knows no time.
+type roster struct {
+	ring, shard string
+
+	mu      sync.Mutex
+	entries map[types.NamespacedName]*rosterEntry
+	ready   []types.NamespacedName // drained, to be handed over
+}
+
+type rosterEntry struct {
+	flight context.CancelCauseFunc // cancels the reconcile that is running; nil if none is
+	drain  *drainRequest
+	given  string // resourceVersion of the write that gave the object away; the cache is still older than that
+	gone   bool   // the object was ours when it was deleted, and Reconcile has not been told
+}
+
+// drainRequest is a request of the manager to hand an object over.
+type drainRequest struct {
+	writing bool // the hand-over is being written
+}
+
+func newRoster(ring, shard string) *roster {
+	return &roster{ring: ring, shard: shard, entries: map[types.NamespacedName]*rosterEntry{}}
+}
+
+// observation says what follows from a state of an object that the cache has shown.
+type observation int
+
+const (
+	observedNothing observation = iota
+	observedWork                // to be reconciled
+	observedDrain               // to be handed over, as of now; it is ready, or will be when its reconcile in flight ends
+)
+
+func (r *roster) observe(key types.NamespacedName, obj metav1.Object) observation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	entry := r.entry(key)
+	defer r.tidy(key, entry)
+	if entry.given != "" {
+		if !newerThan(obj.GetResourceVersion(), entry.given) {
+			return observedNothing
+		}
+		entry.given = ""
+	}
+	entry.gone = false
+	if owner, _ := OwnerOf(obj, r.ring); owner != r.shard {
+		r.revoke(entry)
+		return observedNothing
+	}
+	if !r.leaving(obj) {
+		if entry.drain != nil && entry.drain.writing {
+			return observedNothing // the write in flight is settled first
+		}
+		entry.drain = nil
+		return observedWork
+	}
+	if entry.drain != nil {
+		return observedNothing
+	}
+	entry.drain = &drainRequest{}
+	if entry.flight == nil {
+		r.ready = append(r.ready, key)
+	}
+	return observedDrain
+}
+
+// forget notes that the object has left the cache. It reports whether that was to be expected, as it was given away.
+func (r *roster) forget(key types.NamespacedName) (expected bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	entry := r.entry(key)
+	defer r.tidy(key, entry)
+	expected = entry.given != "" || entry.drain != nil && entry.drain.writing
+	entry.given = ""
+	r.revoke(entry)
+	return expected
+}
+
+// distrust notes that the object was not ours any more at version, whatever the cache shows of before.
+func (r *roster) distrust(key types.NamespacedName, cached metav1.Object, version string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !newerThan(cached.GetResourceVersion(), version) {
+		r.entry(key).given = version
+	}
+}
+
+// deleted notes that an object of ours was deleted, so that begin lets it be reconciled once more.
+func (r *roster) deleted(key types.NamespacedName) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.entry(key).gone = true
+}
+
+// revoke ends what goes on with an object that is not ours any more.
+func (r *roster) revoke(entry *rosterEntry) {
+	if entry.flight != nil {
+		entry.flight(ErrNotOwner)
+	}
+	if entry.drain != nil && !entry.drain.writing {
+		entry.drain = nil
+	}
+}
+
+// begin reports whether a reconcile of the object may start, given what the cache shows of it (nil: nothing), and
+// notes that it has. cancel is called at most once, if the right to act ends before end is called.
+func (r *roster) begin(key types.NamespacedName, cached metav1.Object, cancel context.CancelCauseFunc) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	entry := r.entry(key)
+	defer r.tidy(key, entry)
+	if entry.flight != nil || entry.drain != nil {
+		return false
+	}
+	if cached == nil {
+		if !entry.gone {
+			return false
+		}
+	} else {
+		owner, _ := OwnerOf(cached, r.ring)
+		stale := entry.given != "" && !newerThan(cached.GetResourceVersion(), entry.given)
+		if owner != r.shard || r.leaving(cached) || stale {
+			return false
+		}
+	}
+	entry.gone = false
+	entry.flight = cancel
+	return true
+}
+
+// end notes that a reconcile has returned. It reports whether the object is now ready to be handed over.
+func (r *roster) end(key types.NamespacedName) (ready bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	entry := r.entry(key)
+	defer r.tidy(key, entry)
+	entry.flight = nil
+	if entry.drain == nil || entry.drain.writing {
+		return false
+	}
+	r.ready = append(r.ready, key)
+	return true
+}
+
+// force cancels the reconcile of an object that is to be handed over. It reports whether there was one.
+func (r *roster) force(key types.NamespacedName) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	entry := r.entries[key]
+	if entry == nil || entry.flight == nil || entry.drain == nil {
+		return false
+	}
+	entry.flight(ErrHandover)
+	return true
+}
+
+// takeReady returns the objects whose hand-over is to be written now; settle is called for each of them.
+func (r *roster) takeReady() []types.NamespacedName {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	taken := r.ready[:0:0]
+	for _, key := range r.ready {
+		entry := r.entries[key]
+		if entry != nil && entry.drain != nil && !entry.drain.writing && entry.flight == nil {
+			entry.drain.writing = true
+			taken = append(taken, key)
+		}
+	}
+	r.ready = nil
+	return taken
+}
+
+// settlement is how the attempt to hand an object over ended.
+type settlement struct {
+	given string // resourceVersion of the object as it was given away
+	retry bool   // nothing is known to have changed: it is still to be handed over
+	// Neither: the object stays, or is gone.
+}
+
+// settle notes how the hand-over of an object ended. isCached reports whether the cache still shows the object; it is called
+// while the roster is locked, so that a removal from the cache is noted by forget either before or after, but not lost.
+func (r *roster) settle(key types.NamespacedName, s settlement, isCached func() bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	entry := r.entry(key)
+	defer r.tidy(key, entry)
+	switch {
+	case s.retry && entry.drain != nil:
+		entry.drain.writing = false
+		r.ready = append(r.ready, key)
+	case s.given != "":
+		entry.drain = nil
+		if isCached() {
+			entry.given = s.given
+		}
+	default:
+		entry.drain = nil
+	}
+}
+
+// reset forgets the hand-overs that are not being written: the worker has lost the right to act, and looks at all
+// objects anew when it has it again.
+func (r *roster) reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ready = nil
+	for key, entry := range r.entries {
+		if entry.drain != nil && !entry.drain.writing {
+			entry.drain = nil
+		}
+		r.tidy(key, entry)
+	}
+}
+
+// draining returns how many objects are to be handed over.
+func (r *roster) draining() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, entry := range r.entries {
+		if entry.drain != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// leaving reports whether the manager has asked for the object to be handed over to another shard.
+func (r *roster) leaving(obj metav1.Object) bool {
+	target, ok := DrainTargetOf(obj, r.ring)
+	return ok && target != r.shard
+}
+
+func (r *roster) entry(key types.NamespacedName) *rosterEntry {
+	entry := r.entries[key]
+	if entry == nil {
+		entry = &rosterEntry{}
+		r.entries[key] = entry
+	}
+	return entry
+}
+
+func (r *roster) tidy(key types.NamespacedName, entry *rosterEntry) {
+	if entry.flight == nil && entry.drain == nil && entry.given == "" && !entry.gone {
+		delete(r.entries, key)
+	}
+}

@@ -1,0 +1,237 @@
+package sharding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// rosterScript plays steps on the roster of shard "a" in ring "r" for one object. Each step is a command and the answer that is
+// expected of it. The cache is what was observed last.
+type rosterScript struct {
+	t        *testing.T
+	roster   *roster
+	cached   metav1.Object
+	inFlight int
+	causes   []error
+}
+
+var rosterKey = types.NamespacedName{Namespace: "ns", Name: "o"}
+
+func (s *rosterScript) play(steps string) {
+	s.t.Helper()
+	for i, line := range strings.Split(strings.TrimSpace(steps), "\n") {
+		command, want, _ := strings.Cut(strings.TrimSpace(line), " -> ")
+		if got := s.step(strings.Fields(command)); got != strings.TrimSpace(want) {
+			s.t.Fatalf("step %d, %q: got %q, want %q", i+1, command, got, want)
+		}
+	}
+}
+
+func (s *rosterScript) step(words []string) string {
+	switch words[0] {
+	case "see": // see VERSION OWNER [DRAIN]
+		object := &metav1.ObjectMeta{Namespace: "ns", Name: "o", ResourceVersion: words[1], Labels: map[string]string{"shard.io/r": words[2]}}
+		if len(words) > 3 {
+			object.Labels["drain.shard.io/r"] = words[3]
+		}
+		s.cached = object
+		return [...]string{"nothing", "work", "drain"}[s.roster.observe(rosterKey, object)]
+	case "gone": // the object leaves the cache
+		s.cached = nil
+		return fmt.Sprintf("expected=%v", s.roster.forget(rosterKey))
+	case "deleted":
+		s.roster.deleted(rosterKey)
+	case "begin":
+		cancel := context.CancelCauseFunc(func(err error) { s.causes = append(s.causes, err) })
+		return fmt.Sprint(s.roster.begin(rosterKey, s.cached, cancel))
+	case "end":
+		return fmt.Sprintf("ready=%v", s.roster.end(rosterKey))
+	case "force":
+		return fmt.Sprint(s.roster.force(rosterKey))
+	case "cause":
+		last := s.causes[len(s.causes)-1]
+		return map[bool]string{true: "handover"}[errors.Is(last, ErrHandover)] + map[bool]string{true: "notowner"}[errors.Is(last, ErrNotOwner)]
+	case "take":
+		return fmt.Sprint(len(s.roster.takeReady()))
+	case "given": // the hand-over was written as VERSION
+		s.roster.settle(rosterKey, settlement{given: words[1]}, func() bool { return s.cached != nil })
+	case "stays":
+		s.roster.settle(rosterKey, settlement{}, func() bool { return s.cached != nil })
+	case "retry":
+		s.roster.settle(rosterKey, settlement{retry: true}, func() bool { return s.cached != nil })
+	case "distrust":
+		s.roster.distrust(rosterKey, s.cached, words[1])
+	case "reset":
+		s.roster.reset()
+	case "entries":
+		return fmt.Sprint(len(s.roster.entries))
+	}
+	return ""
+}
+
+func TestRoster(t *testing.T) {
+	for name, steps := range map[string]string{
+		"an owned object is reconciled, one at a time": `
+			see 1 a -> work
+			begin -> true
+			begin -> false
+			end -> ready=false
+			begin -> true
+			end -> ready=false
+			entries -> 0`,
+		"what is not in the cache is not reconciled": `
+			begin -> false
+			entries -> 0`,
+		"an object of another shard is not reconciled": `
+			see 1 b -> nothing
+			begin -> false`,
+		"an idle object is ready to be handed over at once, and is not reconciled meanwhile": `
+			see 1 a b -> drain
+			begin -> false
+			take -> 1
+			begin -> false
+			take -> 0
+			given 2 ->
+			begin -> false`,
+		"after the hand-over a late event of before does not bring the object back": `
+			see 3 a b -> drain
+			take -> 1
+			given 5 ->
+			see 4 a -> nothing
+			begin -> false
+			gone -> expected=true
+			entries -> 0`,
+		"an object that comes back is reconciled again": `
+			see 3 a b -> drain
+			take -> 1
+			given 5 ->
+			see 7 a -> work
+			begin -> true`,
+		"the removal from the cache may be seen before the write is answered": `
+			see 3 a b -> drain
+			take -> 1
+			gone -> expected=true
+			given 5 ->
+			entries -> 0`,
+		"and the object may be back before that": `
+			see 3 a b -> drain
+			take -> 1
+			gone -> expected=true
+			see 9 a -> nothing
+			given 5 ->
+			begin -> true`,
+		"a reconcile in flight is waited for": `
+			see 1 a -> work
+			begin -> true
+			see 2 a b -> drain
+			take -> 0
+			end -> ready=true
+			take -> 1`,
+		"a reconcile in flight can be cancelled": `
+			see 1 a -> work
+			begin -> true
+			force -> false
+			see 2 a b -> drain
+			force -> true
+			cause -> handover
+			take -> 0
+			end -> ready=true
+			force -> false
+			take -> 1`,
+		"a drain that is withdrawn in time lets the object stay": `
+			see 1 a b -> drain
+			see 2 a -> work
+			take -> 0
+			begin -> true`,
+		"a drain that is withdrawn while it is written is settled by the writer": `
+			see 1 a b -> drain
+			take -> 1
+			see 2 a -> nothing
+			begin -> false
+			stays ->
+			begin -> true`,
+		"a drain to oneself is none": `
+			see 1 a a -> work
+			begin -> true`,
+		"a hand-over that failed is tried again": `
+			see 1 a b -> drain
+			take -> 1
+			retry ->
+			begin -> false
+			take -> 1`,
+		"two requests are one": `
+			see 1 a b -> drain
+			see 2 a c -> nothing
+			take -> 1
+			take -> 0`,
+		"drained, kept, drained again": `
+			see 1 a b -> drain
+			see 2 a -> work
+			see 3 a b -> drain
+			take -> 1`,
+		"an object that is taken away cancels its reconcile": `
+			see 1 a -> work
+			begin -> true
+			gone -> expected=false
+			cause -> notowner
+			end -> ready=false
+			entries -> 0`,
+		"an unfiltered cache shows the new owner instead": `
+			see 1 a -> work
+			begin -> true
+			see 2 b -> nothing
+			cause -> notowner`,
+		"a deleted object is reconciled once more": `
+			see 1 a -> work
+			gone -> expected=false
+			deleted ->
+			begin -> true
+			end -> ready=false
+			begin -> false
+			entries -> 0`,
+		"a deleted object that is created again is reconciled once, not twice": `
+			gone -> expected=false
+			deleted ->
+			see 5 a -> work
+			begin -> true
+			end -> ready=false
+			gone -> expected=false
+			begin -> false`,
+		"an object that the API server does not show as ours any more is not trusted": `
+			see 3 a -> work
+			distrust 9 ->
+			begin -> false
+			see 9 a -> nothing
+			see 10 a -> work
+			begin -> true`,
+		"a cache that is newer than the comparison is trusted": `
+			see 10 a -> work
+			distrust 9 ->
+			begin -> true`,
+		"the end of the right to act forgets requests, not writes": `
+			see 1 a b -> drain
+			reset ->
+			take -> 0
+			see 1 a b -> drain
+			take -> 1
+			reset ->
+			begin -> false
+			given 2 ->
+			begin -> false`,
+		"opaque resourceVersions count as newer": `
+			see x a b -> drain
+			take -> 1
+			given y ->
+			see z a -> work`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			(&rosterScript{t: t, roster: newRoster("r", "a")}).play(steps)
+		})
+	}
+}

@@ -1,0 +1,148 @@
+package sharding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+)
+
+// ErrRingGone is the cause with which reconciles are cancelled when the ShardConfig of the ring is deleted.
+var ErrRingGone = errors.New("the ShardConfig of the ring is gone")
+
+// session is a period without interruption in which the worker may act. Every reconcile runs in one.
+type session struct {
+	ctx context.Context
+
+	mu     sync.Mutex
+	closed bool
+	inside sync.WaitGroup
+}
+
+// enter reports whether the session still lasts; leave is called for every enter that was allowed.
+func (s *session) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.inside.Add(1)
+	return true
+}
+
+func (s *session) leave() { s.inside.Done() }
+
+// close lets nobody in, and waits until everybody has left.
+func (s *session) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.inside.Wait()
+}
+
+// activate is called by the heartbeat whenever the right to act begins, and returns when it has ended and every reconcile
+// has returned: a new period does not begin before.
+func (w *Worker) activate(ctx context.Context) {
+	for ctx.Err() == nil {
+		if _, err := w.ring.wait(ctx); err != nil {
+			return
+		}
+		if err := w.trust(ctx); err != nil {
+			continue // only if ctx is done
+		}
+		w.act(ctx)
+	}
+}
+
+// act runs one session: until ctx is done or the ring is gone.
+func (w *Worker) act(ctx context.Context) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s := &session{ctx: ctx}
+	w.current.Store(s)
+	active := w.metrics.active.WithLabelValues(w.options.Ring)
+	active.Set(1)
+	w.logger.Info("Shard is active")
+	for _, p := range w.processors {
+		p.resume()
+	}
+	for w.ring.served() {
+		changed := w.ring.next()
+		if !w.ring.served() {
+			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+			continue
+		}
+		break
+	}
+	cancel(ErrRingGone) // no effect on a context that is done already
+	w.current.Store(nil)
+	active.Set(0)
+	w.logger.Info("Shard is not active any more", "cause", context.Cause(ctx))
+	s.close()
+}
+
+// trust compares the caches with the API server, so that an object that was taken from this shard while it had no
+// right to act, or by an earlier process of it, is not reconciled from a cache that does not know that yet. It returns an
+// error only if ctx is done.
+func (w *Worker) trust(ctx context.Context) error {
+	for _, p := range w.processors {
+		if !cache.WaitForCacheSync(ctx.Done(), p.synced()...) {
+			return ctx.Err()
+		}
+		for {
+			err := p.trust(ctx)
+			if err == nil {
+				break
+			}
+			w.logger.Error(err, "Reading the objects of this shard failed, will try again")
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(handoverRetry):
+			}
+		}
+	}
+	return nil
+}
+
+func (p *processor) synced() []cache.InformerSynced {
+	synced := []cache.InformerSynced{p.controller.Informer.HasSynced}
+	for _, informer := range p.controller.Children {
+		synced = append(synced, informer.HasSynced)
+	}
+	return synced
+}
+
+// trust marks what the cache shows as ours and the API server does not as given away.
+func (p *processor) trust(ctx context.Context) error {
+	objects := p.w.objects(p.target.resource, metav1.NamespaceAll)
+	own := ShardSelector(p.w.options.Ring, p.w.options.ID)
+	page, err := objects.List(ctx, metav1.ListOptions{LabelSelector: own.String(), Limit: 1})
+	if err != nil {
+		return fmt.Errorf("list %s: %w", p.target.name(), err)
+	}
+	version := page.ResourceVersion // what the cache shows of a later state than this needs no check
+	ours := map[types.NamespacedName]bool{}
+	err = eachObject(ctx, objects, own, func(obj *metav1.PartialObjectMetadata) error {
+		ours[keyOf(obj)] = true
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list %s: %w", p.target.name(), err)
+	}
+	for _, obj := range p.controller.Informer.GetStore().List() {
+		if cached, ok := obj.(metav1.Object); ok && !ours[keyOf(cached)] {
+			p.roster.distrust(keyOf(cached), cached, version)
+		}
+	}
+	return nil
+}

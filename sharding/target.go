@@ -1,0 +1,84 @@
+package sharding
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/tools/cache"
+
+	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
+)
+
+// target is what a worker knows of one target of its ring.
+type target struct {
+	resource       schema.GroupVersionResource
+	kind           string
+	namespaced     bool
+	controlled     []schema.GroupVersionResource
+	childInformers map[string]cache.SharedIndexInformer // by "resource.group", as in versions
+}
+
+func (t *target) name() string { return t.resource.GroupResource().String() }
+
+// targetFor finds the target of the ring that the controller serves, and the versions in which the API server has its resources.
+func targetFor(config *v1.ShardConfig, c Controller, mapper meta.RESTMapper) (*target, error) {
+	spec, err := specFor(config, c.Resource)
+	if err != nil {
+		return nil, err
+	}
+	t := &target{childInformers: map[string]cache.SharedIndexInformer{}}
+	if t.resource, err = resourceIn(mapper, schema.GroupResource{Group: spec.Group, Resource: spec.Resource}); err != nil {
+		return nil, err
+	}
+	kind, err := mapper.KindFor(t.resource)
+	if err != nil {
+		return nil, fmt.Errorf("kind of %s: %w", t.name(), err)
+	}
+	mapping, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
+	if err != nil {
+		return nil, fmt.Errorf("scope of %s: %w", t.name(), err)
+	}
+	t.kind, t.namespaced = kind.Kind, mapping.Scope.Name() == meta.RESTScopeNameNamespace
+	known := map[schema.GroupResource]bool{}
+	for _, child := range spec.Controlled {
+		resource, err := resourceIn(mapper, schema.GroupResource{Group: child.Group, Resource: child.Resource})
+		if err != nil {
+			return nil, err
+		}
+		t.controlled = append(t.controlled, resource)
+		known[resource.GroupResource()] = true
+	}
+	for resource, informer := range c.Children {
+		if !known[resource] {
+			return nil, fmt.Errorf("controller: Children[%s]: ring %q does not list it as controlled by %s", resource, config.Name, t.name())
+		}
+		t.childInformers[resource.String()] = informer
+	}
+	return t, nil
+}
+
+// specFor returns the target of the ring for a resource; for an empty one the ring must have a single target.
+func specFor(config *v1.ShardConfig, resource schema.GroupResource) (*v1.Target, error) {
+	targets := config.Spec.Targets
+	if resource.Empty() {
+		if len(targets) == 1 {
+			return &targets[0], nil
+		}
+		return nil, fmt.Errorf("controller: Resource is required, as ring %q has %d targets", config.Name, len(targets))
+	}
+	for i := range targets {
+		if targets[i].Resource == resource.Resource && targets[i].Group == resource.Group {
+			return &targets[i], nil
+		}
+	}
+	return nil, fmt.Errorf("controller: Resource %s is not a target of ring %q", resource, config.Name)
+}
+
+func resourceIn(mapper meta.RESTMapper, resource schema.GroupResource) (schema.GroupVersionResource, error) {
+	gvr, err := mapper.ResourceFor(resource.WithVersion(""))
+	if err != nil {
+		return schema.GroupVersionResource{}, fmt.Errorf("resource %s: %w", resource, err)
+	}
+	return gvr, nil
+}

@@ -1,0 +1,309 @@
+package sharding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	"github.com/shard-io/shard-controller/generated/clientset/versioned"
+	"github.com/shard-io/shard-controller/health"
+)
+
+// workerFieldManager is the field manager of what a Worker writes.
+const workerFieldManager = "shard-worker"
+
+// WorkerOptions say which shard of which ring a process is.
+type WorkerOptions struct {
+	// Ring is the name of the ShardConfig. Required.
+	Ring string
+
+	// Namespace is where the ShardConfig is, and where the worker's ShardInstance and Lease will be. Required.
+	Namespace string
+
+	// ID is the identity of the shard: the name of its ShardInstance, of its Lease, and of its Pod where there is one. Two
+	// processes with the same ID never run at once: the second waits for the first one's Lease. Required.
+	ID string
+
+	// Weight is the share of this shard relative to others, 1 to 1000. Default 1. It counts when the worker joins; later
+	// changes are made on the ShardInstance.
+	Weight int32
+
+	// KeepOnStop makes a worker that is stopped keep its objects for its next process, which has to come up within the ring's
+	// healthCheckInterval. It is meant for StatefulSets, whose Pods come back under their names. By default, a
+	// worker that is stopped hands all its objects over first, and leaves.
+	KeepOnStop bool
+
+	// StopTimeout bounds how long a worker that is stopped waits until its objects are handed over; it has to be shorter
+	// than the Pod's terminationGracePeriodSeconds. What is left then is taken over at once by the others. Default 25s.
+	StopTimeout time.Duration
+
+	// Version of the operator, for ShardInstance.status.version. Optional, at most 128 characters.
+	Version string
+
+	// Registerer makes the worker's metrics visible. Optional.
+	Registerer prometheus.Registerer
+}
+
+func (o *WorkerOptions) complete() error {
+	if err := ValidateRing(o.Ring); err != nil {
+		return fmt.Errorf("worker options: Ring: %w", err)
+	}
+	if o.Namespace == "" {
+		return errors.New("worker options: Namespace is required: that of the ShardConfig")
+	}
+	if err := ValidateShardID(o.ID); err != nil {
+		return fmt.Errorf("worker options: ID: %w", err)
+	}
+	if o.Weight < 0 || o.Weight > 1000 {
+		return fmt.Errorf("worker options: Weight is %d, must be from 1 to 1000", o.Weight)
+	}
+	if o.Weight == 0 {
+		o.Weight = 1
+	}
+	if o.StopTimeout < 0 {
+		return fmt.Errorf("worker options: StopTimeout is %s, must not be negative", o.StopTimeout)
+	}
+	if o.StopTimeout == 0 {
+		o.StopTimeout = 25 * time.Second
+	}
+	if len(o.Version) > 128 {
+		return fmt.Errorf("worker options: Version has %d characters, must have at most 128", len(o.Version))
+	}
+	return nil
+}
+
+// Worker makes the process one shard of a ring: it joins the ring, reconciles the objects that are given to it and
+// no others, hands them over when the manager asks for that, and stops acting when it can't be sure to be seen alive.
+//
+// The order of calls is NewWorker, TweakListOptions, FencedConfig and Add as needed, then Start, or Run. All methods may be called from
+// any goroutine.
+type Worker struct {
+	options WorkerOptions
+	metrics *workerMetrics
+	logger  klog.Logger
+
+	kube     kubernetes.Interface
+	shards   versioned.Interface
+	metadata metadata.Interface
+	mapper   meta.RESTMapper
+	recorder recorder
+
+	controllers []Controller
+	processors  []*processor
+	started     atomic.Bool
+	heartbeat   atomic.Pointer[health.Heartbeat]
+	current     atomic.Pointer[session]
+	ring        ringState
+	presence    *presence
+}
+
+// NewWorker returns a Worker for the API server that cfg points to. It does no IO. The library's own requests are not subject to
+// the client-side rate limit of cfg, as a late heartbeat or hand-over is worse than a busy API server.
+func NewWorker(cfg *rest.Config, o WorkerOptions) (*Worker, error) {
+	if cfg == nil {
+		return nil, errors.New("worker: rest config is required")
+	}
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	m, err := newWorkerMetrics(o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("worker options: Registerer: %w", err)
+	}
+	w := &Worker{options: o, metrics: m, logger: klog.Background()}
+	if err := w.connect(cfg); err != nil {
+		return nil, err
+	}
+	w.presence = newPresence(w)
+	return w, nil
+}
+
+func (w *Worker) connect(cfg *rest.Config) error {
+	own := rest.CopyConfig(cfg)
+	own.QPS = -1
+	var err error
+	if w.kube, err = kubernetes.NewForConfig(own); err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	if w.shards, err = versioned.NewForConfig(own); err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	if w.metadata, err = metadata.NewForConfig(own); err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	w.mapper = restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(w.kube.Discovery()))
+	return nil
+}
+
+// TweakListOptions restricts an informer, or any list or watch, to the objects of this shard. It is of the type that
+// informers.WithTweakListOptions and its like want, and keeps a label selector that is there already.
+func (w *Worker) TweakListOptions(options *metav1.ListOptions) {
+	own := ShardSelector(w.options.Ring, w.options.ID)
+	if options.LabelSelector == "" {
+		options.LabelSelector = own.String()
+		return
+	}
+	if selector, err := labels.Parse(options.LabelSelector); err == nil {
+		requirements, _ := own.Requirements()
+		options.LabelSelector = selector.Add(requirements...).String()
+	}
+}
+
+// Add registers a controller. Every target of the ring whose objects this process shall get needs one. It returns an error that names
+// the field if the controller is not valid, and after Start.
+func (w *Worker) Add(c Controller) error {
+	if w.started.Load() {
+		return errors.New("worker: Add after Start")
+	}
+	c, err := c.complete()
+	if err != nil {
+		return err
+	}
+	w.controllers = append(w.controllers, c)
+	return nil
+}
+
+// Run is Add and Start for a ring with a single target: it reconciles those objects of the informer that this shard
+// owns until ctx is done.
+func (w *Worker) Run(ctx context.Context, roots cache.SharedIndexInformer, reconcile ReconcileFunc) error {
+	if err := w.Add(Controller{Informer: roots, Reconcile: reconcile}); err != nil {
+		return err
+	}
+	return w.Start(ctx)
+}
+
+// Active reports whether this process may act for its shard now. It is exact: it is false from the moment on at which others may
+// take the shard for dead, even in a process that was paused and has just woken up.
+func (w *Worker) Active() bool {
+	heartbeat := w.heartbeat.Load()
+	return heartbeat != nil && heartbeat.Active() && w.ring.served() && w.current.Load() != nil
+}
+
+// Check is a readiness check: nil while this process is active.
+func (w *Worker) Check(context.Context) error {
+	if w.Active() {
+		return nil
+	}
+	return fmt.Errorf("shard %s of ring %s is not active", w.options.ID, w.options.Ring)
+}
+
+// Start joins the ring and processes its objects until ctx is done. Then, unless KeepOnStop is set, it has its objects handed over,
+// and leaves the ring. It returns nil after an orderly stop, whether or not all was handed over in time; any error means that it
+// never began: the controllers do not fit the ring, or the names are taken by something else. It waits for a ring
+// that does not exist yet, and for an API server that does not answer.
+func (w *Worker) Start(ctx context.Context) error {
+	if w.started.Swap(true) {
+		return errors.New("worker: started before")
+	}
+	if len(w.controllers) == 0 {
+		return errors.New("worker: no controller was added")
+	}
+	w.logger = klog.FromContext(ctx).WithValues("ring", w.options.Ring, "shard", w.options.ID)
+	// What runs outlives ctx: a stopping worker goes on until its objects are handed over.
+	run, cancel := context.WithCancelCause(klog.NewContext(context.WithoutCancel(ctx), w.logger))
+	defer cancel(nil)
+	w.startEvents(run)
+	w.watchRing(run)
+	if err := w.prepare(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	return w.serve(ctx, run, cancel)
+}
+
+// prepare does what has to succeed before the shard may be seen alive.
+func (w *Worker) prepare(ctx context.Context) error {
+	config, err := w.ring.wait(ctx)
+	if err != nil {
+		return err
+	}
+	timing, err := timingOf(config)
+	if err != nil {
+		return err
+	}
+	for _, c := range w.controllers {
+		t, err := w.resolve(ctx, c)
+		if err != nil {
+			return err
+		}
+		p := newProcessor(w, c, t)
+		if err := p.listen(); err != nil {
+			return err
+		}
+		w.processors = append(w.processors, p)
+	}
+	created, err := w.presence.ensure(ctx)
+	if err != nil {
+		return err
+	}
+	heartbeat, err := health.NewHeartbeat(w.kube.CoordinationV1(), health.HeartbeatOptions{
+		Namespace: w.options.Namespace, Name: w.options.ID, Ring: w.options.Ring, Timing: timing,
+		Fresh: created, OnActive: w.activate,
+		OnRenewError: func(error) { w.metrics.leaseRenewErrors.WithLabelValues(w.options.Ring).Inc() },
+	})
+	if err != nil {
+		return err
+	}
+	w.heartbeat.Store(heartbeat)
+	return nil
+}
+
+// resolve finds the target of a controller, and waits for a resource that the API server does not serve yet.
+func (w *Worker) resolve(ctx context.Context, c Controller) (*target, error) {
+	for {
+		config, err := w.ring.wait(ctx)
+		if err != nil {
+			return nil, err
+		}
+		t, err := targetFor(config, c, w.mapper)
+		if err == nil || !meta.IsNoMatchError(err) {
+			return t, err
+		}
+		w.logger.Error(err, "A target of the ring does not exist, will look again")
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(2 * time.Second):
+			meta.MaybeResetRESTMapper(w.mapper)
+		}
+	}
+}
+
+// objects is the metadata client for a resource in a namespace; for cluster-scoped ones the namespace is empty.
+func (w *Worker) objects(resource schema.GroupVersionResource, namespace string) metadata.ResourceInterface {
+	return w.metadata.Resource(resource).Namespace(namespace)
+}
+
+// drainTimeout is how long a reconcile in flight may take before a hand-over cancels it.
+func (w *Worker) drainTimeout() time.Duration {
+	if config := w.ring.get(); config != nil && config.Spec.Handover != nil && config.Spec.Handover.DrainTimeout.Duration > 0 {
+		return config.Spec.Handover.DrainTimeout.Duration
+	}
+	return v1.DefaultDrainTimeout
+}
+
+func timingOf(config *v1.ShardConfig) (health.Timing, error) {
+	interval := v1.DefaultHealthCheckInterval
+	if config.Spec.HealthCheckInterval != nil {
+		interval = config.Spec.HealthCheckInterval.Duration
+	}
+	return health.TimingFor(interval)
+}
