@@ -108,7 +108,7 @@ func (w *watcher) next(now time.Time) ([]byte, time.Duration, error) {
 	}
 	ready := w.readyAt(now)
 	if wait := ready.Sub(now); wait > 0 {
-		return nil, min(wait, w.until(now)), nil
+		return nil, min(wait, w.until(now)), nil // Bookmarks are held back like events.
 	}
 	if frame := w.batch(now); frame != nil {
 		return frame, 0, nil
@@ -117,7 +117,11 @@ func (w *watcher) next(now time.Time) ([]byte, time.Duration, error) {
 		w.nextBookmark = now.Add(w.server.options.BookmarkInterval)
 		return w.frame(nil, delivery{kind: "BOOKMARK", rv: w.server.rv}), 0, nil
 	}
-	return nil, w.until(now), nil
+	wait := w.until(now)
+	if w.bookmarks && len(w.pending) == 0 {
+		wait = min(wait, w.nextBookmark.Sub(now))
+	}
+	return nil, wait, nil
 }
 
 // lapse ends the watch when its time is over, or when a fault does.
@@ -166,7 +170,7 @@ func (w *watcher) batch(now time.Time) []byte {
 	return frame
 }
 
-// until is how long nothing can happen without a kick.
+// until is how long the watch neither ends nor stalls, if nobody kicks it.
 func (w *watcher) until(now time.Time) time.Duration {
 	next := w.deadline
 	for _, at := range []time.Time{w.plan.dropAt, w.plan.stallFrom, w.plan.stallUntil, w.client.breakAt()} {
@@ -174,10 +178,7 @@ func (w *watcher) until(now time.Time) time.Duration {
 			next = at
 		}
 	}
-	if w.bookmarks && len(w.pending) == 0 && w.nextBookmark.Before(next) {
-		next = w.nextBookmark
-	}
-	return max(next.Sub(now), time.Nanosecond)
+	return next.Sub(now)
 }
 
 func (w *watcher) frame(dst []byte, d delivery) []byte {
