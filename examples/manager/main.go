@@ -1,0 +1,94 @@
+// The manager is the reference control plane: it serves all rings (ShardConfigs)
+// of a namespace. It knows nothing of what the workers do with the objects.
+//
+// Any number of managers may run; one is elected and works. Run manager -h for
+// the flags.
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/shard-io/shard-controller/examples/internal/process"
+	"github.com/shard-io/shard-controller/health"
+	"github.com/shard-io/shard-controller/sharding"
+)
+
+// options are the flags of the manager, beside the common ones.
+type options struct {
+	namespace, identity, electionLease        string
+	leaseDuration, renewDeadline, retryPeriod time.Duration
+	concurrency                               int
+}
+
+func (o *options) register(set *flag.FlagSet) {
+	hostname, _ := os.Hostname() // empty is refused by validate
+	set.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the ShardConfigs; default $POD_NAMESPACE")
+	set.StringVar(&o.identity, "identity", cmp.Or(os.Getenv("POD_NAME"), hostname), "name of this replica; default $POD_NAME or the host's name")
+	set.StringVar(&o.electionLease, "election-lease", "shard-manager", "name of the Lease by which the leader is elected")
+	set.DurationVar(&o.leaseDuration, "election-lease-duration", 15*time.Second, "how long other replicas wait for a silent leader")
+	set.DurationVar(&o.renewDeadline, "election-renew-deadline", 10*time.Second, "how long a leader goes on that cannot renew its Lease")
+	set.DurationVar(&o.retryPeriod, "election-retry-period", 2*time.Second, "time between two attempts to get or renew the Lease")
+	set.IntVar(&o.concurrency, "concurrency", 16, "how many writes to the objects of a ring are made at once, 1 to 1000")
+}
+
+func (o *options) validate() error {
+	var errs []error
+	if o.namespace == "" {
+		errs = append(errs, errors.New("--namespace: must not be empty; set it or $POD_NAMESPACE"))
+	}
+	if o.identity == "" {
+		errs = append(errs, errors.New("--identity: must not be empty; set it or $POD_NAME"))
+	}
+	if o.concurrency < 1 || o.concurrency > 1000 {
+		errs = append(errs, fmt.Errorf("--concurrency: %d is not from 1 to 1000", o.concurrency))
+	}
+	if o.retryPeriod <= 0 || o.renewDeadline <= o.retryPeriod || o.leaseDuration <= o.renewDeadline {
+		errs = append(errs, fmt.Errorf("--election-lease-duration %s, --election-renew-deadline %s, --election-retry-period %s: each must be longer than the next, and all positive",
+			o.leaseDuration, o.renewDeadline, o.retryPeriod))
+	}
+	return errors.Join(errs...)
+}
+
+func main() {
+	var o options
+	p := process.Program{Name: "manager", Register: o.register, Validate: o.validate}
+	p.Run = func(ctx context.Context) error { return run(ctx, &o, &p.Flags) }
+	p.Main()
+}
+
+func run(ctx context.Context, o *options, flags *process.Flags) error {
+	cfg, err := flags.Config("shard-manager/" + version())
+	if err != nil {
+		return err
+	}
+	registry := process.NewRegistry()
+	manager, err := sharding.NewManager(cfg, sharding.ManagerOptions{
+		Namespace: o.namespace, Identity: o.identity, ElectionLease: o.electionLease,
+		ElectionTiming: sharding.ElectionTiming{LeaseDuration: o.leaseDuration, RenewDeadline: o.renewDeadline, RetryPeriod: o.retryPeriod},
+		Registerer:     registry, Concurrency: o.concurrency,
+	})
+	if err != nil {
+		return err
+	}
+	checks := health.NewChecks()
+	if err := checks.AddReadiness("manager", manager.Ready); err != nil {
+		return err
+	}
+	return flags.Serve(ctx, checks, registry, manager.Run)
+}
+
+// version is that of the build.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return cmp.Or(info.Main.Version, "unknown")
+}
