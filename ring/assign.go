@@ -2,6 +2,7 @@ package ring
 
 import (
 	"cmp"
+	"math/bits"
 )
 
 // Assign returns the next ring: the members own slots in proportion to their weights, and as few as possible change
@@ -42,7 +43,7 @@ func (r *Ring) Assign(members []Member, opts ...Option) (*Ring, error) {
 	}
 	a := newAssigner(list, members, ledger, o.tolerance)
 	a.fillFree()
-	a.takeFromDonors()
+	a.takeFromDonors(r.shrunk(members))
 	return newRing(members, a.table()), nil
 }
 
@@ -79,6 +80,22 @@ func (r *Ring) carryOver(members []Member, slots int) []segment {
 	}
 	list[len(list)-1].next = -1
 	return list
+}
+
+// shrunk says whose share of r was larger than it is among the members.
+func (r *Ring) shrunk(members []Member) []bool {
+	shrunk := make([]bool, len(members))
+	before, after := weights(r.Members()), weights(members)
+	sumBefore, sumAfter := sum(before), sum(after)
+	for i, m := range members {
+		if j, ok := r.index(m.ID); ok {
+			// after/sumAfter < before/sumBefore, in 128 bits
+			hiA, loA := bits.Mul64(after[i], sumBefore)
+			hiB, loB := bits.Mul64(before[j], sumAfter)
+			shrunk[i] = hiA < hiB || hiA == hiB && loA < loB
+		}
+	}
+	return shrunk
 }
 
 // layOut gives each member one contiguous sequence of slots.

@@ -38,18 +38,22 @@ func newAssigner(list []segment, members []Member, ledger ledger, tolerance floa
 	for _, s := range list {
 		a.have[s.owner] += a.units(s)
 	}
-	a.share = fairShares(ledger.total(), weights(members), a.have)
+	scaled := weights(members)
+	a.share = fairShares(ledger.total(), scaled, a.have)
+	all := float64(sum(scaled))
 	for i, share := range a.share {
-		a.low[i] = max(1, share-band(share, tolerance))
-		a.high[i] = share + band(share, tolerance)
-		a.aim[i] = share + band(share, tolerance*aimPart)
+		// The band is around the exact quota, or a ring would leave it because its rounding changes.
+		quota := float64(float64(ledger.total()) * float64(float64(scaled[i])/all))
+		a.low[i] = max(1, min(share, int64(math.Floor(float64(quota*max(0, 1-tolerance))))))
+		a.high[i] = max(share, above(quota, tolerance))
+		a.aim[i] = max(share, above(quota, tolerance*aimPart))
 	}
 	return a
 }
 
-// band returns a part of the share, rounded up.
-func band(share int64, part float64) int64 {
-	return int64(math.Ceil(float64(min(float64(float64(share)*part), 1<<50))))
+// above returns the quota and a part of it more, rounded up.
+func above(quota, part float64) int64 {
+	return int64(math.Ceil(min(float64(quota*(1+part)), 1<<50)))
 }
 
 func (a *assigner) units(s segment) int64 { return a.ledger.of(int(s.start), int(s.end)) }

@@ -33,7 +33,8 @@ type options struct {
 
 // Slots sets the number of slots: a power of two, at least 2 and at most [MaxSlots]. Without it a ring has [DefaultSlots],
 // or the first power of two that gives each member 64 slots. [Ring.Assign] keeps the slots of the former ring, or divides
-// them when there are too few; it never has fewer.
+// each of them when there are too few by this rule (of a ring with fewer than [DefaultSlots], when there are fewer than
+// members). A ring never gets fewer slots than the one before.
 func Slots(n int) Option { return func(o *options) { o.slots = n } }
 
 // Tolerance sets by which part of its fair share a member may differ from it before [Ring.Assign] moves slots between
@@ -67,7 +68,10 @@ func newOptions(list []Option) (options, error) {
 // slotsFor returns the number of slots for so many members: the one asked for, or else at least atLeast.
 func (o options) slotsFor(members, atLeast int) (int, error) {
 	if o.slots == 0 {
-		return max(DefaultSlots, atLeast, 1<<bits.Len(uint(max(1, members*slotsPerMember)-1))), nil
+		if 0 < atLeast && atLeast < DefaultSlots { // somebody wanted few
+			return max(atLeast, powerOfTwo(members)), nil
+		}
+		return max(DefaultSlots, atLeast, powerOfTwo(members*slotsPerMember)), nil
 	}
 	if o.slots < members {
 		return 0, fmt.Errorf("ring: Slots: %d slots can't serve %d members, each needs one", o.slots, members)
@@ -77,3 +81,6 @@ func (o options) slotsFor(members, atLeast int) (int, error) {
 	}
 	return o.slots, nil
 }
+
+// powerOfTwo returns the first power of two that is at least n.
+func powerOfTwo(n int) int { return 1 << bits.Len(uint(max(1, n)-1)) }

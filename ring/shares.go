@@ -21,13 +21,18 @@ func weights(members []Member) []uint64 {
 	return scaled
 }
 
-// fairShares divides units by the weights. Each gets the whole part of its quota; what is left goes one by one to those with the
-// largest remainder (Hamilton's method), then to those who have more already, then in order. Nobody gets less than one unit.
-func fairShares(units int64, weights []uint64, have []int64) []int64 {
+func sum(weights []uint64) uint64 {
 	total := uint64(0)
 	for _, w := range weights {
 		total += w
 	}
+	return total
+}
+
+// fairShares divides units by the weights. Each gets the whole part of its quota; what is left goes one by one to those with the
+// largest remainder (Hamilton's method), then to those who have more already, then in order. Nobody gets less than one unit.
+func fairShares(units int64, weights []uint64, have []int64) []int64 {
+	total := sum(weights)
 	shares := make([]int64, len(weights))
 	rest := make([]uint64, len(weights))
 	order := make([]int, len(weights))

@@ -12,6 +12,7 @@ import (
 // swallows whole ranges of others, keeps ranges few. Which windows, is decided greedily: the one with the best score first.
 type taking struct {
 	*assigner
+	want  []int64 // what each taker needs at first
 	donor []bool
 	must  []int64 // what a donor has to give at least, to come down to its aim (or to the level, see relax)
 	needs int64   // what all takers still need
@@ -29,7 +30,7 @@ const (
 	// give, has N donors or fewer, and two of them in a window if they are neighbours.
 	maxWindows = 24
 	// donorsPerWindow is what experience says about the number of donors that have to give and fit in one window.
-	donorsPerWindow = 1.5
+	donorsPerWindow = 2
 
 	// Parts of a window's score: what all slots the taker needs are worth together, what it is worth that a range of a
 	// donor disappears, and that a donor that must give needn't give any more.
@@ -37,25 +38,29 @@ const (
 )
 
 // takeFromDonors brings takers up to their share, and everyone above the tolerance band into it.
-func (a *assigner) takeFromDonors() {
+//
+// Who joins gets its whole share, and all others come down to their aim for it, as far as that costs no extra ranges. When nobody
+// joins, as little moves as brings everyone into the band.
+func (a *assigner) takeFromDonors(shrunk []bool) {
 	n := len(a.share)
-	t := &taking{assigner: a, donor: make([]bool, n), must: make([]int64, n), used: make([]int64, n)}
+	t := &taking{
+		assigner: a, want: make([]int64, n), donor: make([]bool, n), must: make([]int64, n), used: make([]int64, n),
+	}
 	takers := a.takers()
-	for i := range a.share {
-		t.donor[i] = a.have[i] > a.low[i]
-	}
-	joining := len(takers) > 0
-	excess := int64(0)
-	for i, have := range a.have[:n] {
-		excess += max(0, have-a.high[i])
-	}
+	joining := false
 	for _, m := range takers {
-		t.needs += a.below(m)
+		t.want[m] = a.low[m] - a.have[m]
+		if a.have[m] == 0 {
+			joining = true
+			t.want[m] = a.below(m)
+		}
+		t.needs += t.want[m]
 	}
-	takers = t.moreTakers(takers, excess)
+	takers = t.moreTakers(takers)
 	if len(takers) == 0 {
 		return
 	}
+	t.chooseDonors(joining, shrunk)
 	if t.setMust(0); !joining {
 		t.setMust(aboveBand)
 	}
@@ -64,27 +69,48 @@ func (a *assigner) takeFromDonors() {
 	}
 }
 
-// moreTakers adds members below their share until all together need as much as there is above the band.
-func (t *taking) moreTakers(takers []uint16, excess int64) []uint16 {
-	if excess > t.needs {
-		var below []uint16
-		for i := range t.share {
-			if t.have[i] >= t.low[i] && t.have[i] < t.share[i] {
-				below = append(below, uint16(i))
-			}
-		}
-		t.byRoom(below)
-		for _, m := range below {
-			if t.needs < excess {
-				t.needs += t.below(m)
-				takers = append(takers, m)
-			}
+// moreTakers adds needs until they are as much as there is above the band: first those of the takers up to their
+// share, then those of others below theirs.
+func (t *taking) moreTakers(takers []uint16) []uint16 {
+	excess := -t.needs
+	var below []uint16
+	for i, have := range t.have[:len(t.share)] {
+		excess += max(0, have-t.high[i])
+		if have >= t.low[i] && have < t.share[i] {
+			below = append(below, uint16(i))
 		}
 	}
-	for _, m := range takers {
-		t.donor[m] = false
+	t.byRoom(below)
+	for _, m := range slices.Concat(takers, below) {
+		more := min(excess, t.below(m)-t.want[m])
+		if more <= 0 {
+			continue
+		}
+		if t.want[m] == 0 {
+			takers = append(takers, m)
+		}
+		t.want[m] += more
+		t.needs += more
+		excess -= more
 	}
 	return takers
+}
+
+// chooseDonors says who may give. When nobody joins, but somebody's share has shrunk, it is only they, if they have enough.
+func (t *taking) chooseDonors(joining bool, shrunk []bool) {
+	only := int64(0)
+	for i := range t.share {
+		t.donor[i] = t.want[i] == 0 && t.have[i] > t.low[i]
+		if t.donor[i] && shrunk != nil && shrunk[i] {
+			only += t.have[i] - t.low[i]
+		}
+	}
+	if joining || only < t.needs {
+		return
+	}
+	for i := range t.donor {
+		t.donor[i] = t.donor[i] && (shrunk[i] || t.have[i] > t.high[i])
+	}
 }
 
 // aboveBand is a level that is above any tolerance band.
@@ -98,7 +124,7 @@ func (t *taking) setMust(level float64) {
 		for i, donor := range t.donor {
 			t.must[i] = 0
 			if donor {
-				keep := max(t.aim[i], min(t.high[i], t.share[i]+band(t.share[i], level)))
+				keep := max(t.aim[i], min(t.high[i], above(float64(t.share[i]), level)))
 				t.must[i] = max(0, t.have[i]-keep)
 				musts += t.must[i]
 			}
@@ -135,7 +161,7 @@ func (t *taking) mustGive() int {
 
 // takeFor brings a member up to its share.
 func (t *taking) takeFor(m uint16) {
-	t.taker, t.need, t.whole = m, t.below(m), max(1, t.below(m))
+	t.taker, t.need, t.whole = m, t.want[m], t.want[m]
 	if t.mustGive() > maxWindows*donorsPerWindow {
 		t.relax(maxWindows * donorsPerWindow)
 	}
@@ -164,7 +190,7 @@ func (t *taking) takeFor(m uint16) {
 		}
 		t.take(w)
 		taken++
-		if left := max(0, maxWindows-taken) * 3 / 2; t.mustGive() > left {
+		if left := max(0, maxWindows-taken) * donorsPerWindow; t.mustGive() > left {
 			t.relax(left * 3 / 4)
 			t.fillQueue()
 		}
