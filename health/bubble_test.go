@@ -22,6 +22,7 @@ type bubble struct {
 	ctx    context.Context
 	server *leaseServer
 	start  time.Time
+	look   time.Duration // how often the invariant is checked
 
 	mu      sync.Mutex
 	actors  map[string]map[string]func() bool // shard -> who -> may it act?
@@ -36,7 +37,7 @@ func inBubble(t *testing.T, run func(b *bubble)) {
 	synctest.Test(t, func(t *testing.T) {
 		logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(io.Discard)))
 		ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), logger))
-		b := &bubble{t: t, ctx: ctx, server: newLeaseServer(), start: time.Now(), actors: map[string]map[string]func() bool{}}
+		b := &bubble{t: t, ctx: ctx, server: newLeaseServer(), start: time.Now(), look: 13 * time.Millisecond, actors: map[string]map[string]func() bool{}}
 		b.watcher.Go(b.watchInvariant)
 		run(b)
 		cancel()
@@ -61,7 +62,7 @@ func (b *bubble) watchInvariant() {
 			}
 		}
 		b.mu.Unlock()
-		time.Sleep(13 * time.Millisecond)
+		time.Sleep(b.look)
 	}
 }
 

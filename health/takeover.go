@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -35,7 +34,11 @@ func (t *Tracker) Held(id string) bool {
 //
 // Until GiveBack, Run renews the Lease. Any goroutine may call it.
 func (t *Tracker) TakeOver(ctx context.Context, id string) error {
-	defer t.lock(id)()
+	unlock, err := t.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	t.mu.Lock()
 	state, _ := t.detector.State(id)
 	e := t.entries[id]
@@ -51,7 +54,7 @@ func (t *Tracker) TakeOver(ctx context.Context, id string) error {
 	case state != Dead && state != Released:
 		return fmt.Errorf("%w: shard %s is %s", ErrAlive, id, state)
 	}
-	err := t.take(ctx, id, lease)
+	err = t.take(ctx, id, lease)
 	if !isRefusal(err) {
 		return err
 	}
@@ -125,10 +128,14 @@ func (t *Tracker) wrote(id string, l *coordinationv1.Lease, until time.Duration)
 // GiveBack ends a take-over, after the objects have moved. With remove the Lease
 // is deleted and the shard forgotten, and a worker of that name starts from
 // nothing; without, its holder becomes empty, and a waiting worker has it at
-// once. ErrNotHeld when the Lease is in other hands; any other error is worth a
-// retry.
+// once. Held is false from the beginning of the call, whatever comes of it.
+// ErrNotHeld when the Lease is in other hands; any other error is worth a retry.
 func (t *Tracker) GiveBack(ctx context.Context, id string, remove bool) error {
-	defer t.lock(id)()
+	unlock, err := t.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	for range tries {
 		l, err := t.look(ctx, id)
 		if err != nil {
@@ -151,6 +158,10 @@ func (t *Tracker) GiveBack(ctx context.Context, id string, remove bool) error {
 func (t *Tracker) give(ctx context.Context, id string, l *coordinationv1.Lease, remove bool) error {
 	request, cancel := context.WithTimeout(ctx, t.currentTiming().RetryPeriod())
 	defer cancel()
+	// We stop before we ask: the answer may be lost, and the next holder act.
+	t.mu.Lock()
+	delete(t.held, id)
+	t.mu.Unlock()
 	if remove {
 		if err := t.leases.Delete(request, id, exactly(l)); err != nil {
 			t.ReportWrite(err)
@@ -164,9 +175,6 @@ func (t *Tracker) give(ctx context.Context, id string, l *coordinationv1.Lease, 
 		t.ReportWrite(err)
 		return err
 	}
-	t.mu.Lock()
-	delete(t.held, id)
-	t.mu.Unlock()
 	t.wrote(id, written, 0)
 	return nil
 }
@@ -209,7 +217,11 @@ func (t *Tracker) renew(ctx context.Context) {
 }
 
 func (t *Tracker) renewOne(ctx context.Context, id string) {
-	defer t.lock(id)()
+	unlock, err := t.lock(ctx, id)
+	if err != nil {
+		return
+	}
+	defer unlock()
 	t.mu.Lock()
 	_, held := t.held[id]
 	var lease *coordinationv1.Lease
@@ -220,7 +232,7 @@ func (t *Tracker) renewOne(ctx context.Context, id string) {
 	if !held {
 		return // given back meanwhile
 	}
-	err := t.take(ctx, id, lease)
+	err = t.take(ctx, id, lease)
 	if isRefusal(err) {
 		_, err = t.look(ctx, id) // if another holds it, it is ours no longer
 	}
@@ -229,15 +241,29 @@ func (t *Tracker) renewOne(ctx context.Context, id string) {
 	}
 }
 
-// lock makes writes to one Lease wait for each other.
-func (t *Tracker) lock(id string) (unlock func()) {
-	t.mu.Lock()
-	m := t.writing[id]
-	if m == nil {
-		m = &sync.Mutex{}
-		t.writing[id] = m
+// lock makes the writes to one Lease wait for each other.
+func (t *Tracker) lock(ctx context.Context, id string) (unlock func(), err error) {
+	mine := make(chan struct{})
+	for {
+		t.mu.Lock()
+		theirs := t.writing[id]
+		if theirs == nil {
+			t.writing[id] = mine
+		}
+		t.mu.Unlock()
+		if theirs == nil {
+			break
+		}
+		select {
+		case <-theirs:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	t.mu.Unlock()
-	m.Lock()
-	return m.Unlock
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.writing, id)
+		close(mine)
+	}, nil
 }

@@ -98,10 +98,10 @@ type Tracker struct {
 	synced   bool
 	watching bool
 	lastFull time.Time
-	next     time.Time // when the Detector wants to be asked again
-	confirm  []string  // what it wants to be read
-	changed  bool      // since OnChange was last called
-	writing  map[string]*sync.Mutex
+	next     time.Time                // when the Detector wants to be asked again
+	confirm  []string                 // what it wants to be read
+	changed  bool                     // since OnChange was last called
+	writing  map[string]chan struct{} // by shard: closed when the write in progress is done
 }
 
 // entry is the latest Lease of a name.
@@ -145,7 +145,7 @@ func NewTracker(client coordinationv1client.LeasesGetter, o TrackerOptions) (*Tr
 		entries:  map[string]*entry{},
 		gone:     map[string]tombstone{},
 		held:     map[string]time.Duration{},
-		writing:  map[string]*sync.Mutex{},
+		writing:  map[string]chan struct{}{},
 	}
 	t.snapshot.Store(&Snapshot{Frozen: true, Hold: HoldDisconnected, Reason: reason(Verdict{Hold: HoldDisconnected}, o.Timing)})
 	return t, nil
