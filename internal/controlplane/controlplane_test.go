@@ -1,3 +1,5 @@
+//go:build unix
+
 package controlplane
 
 import (
@@ -117,11 +119,13 @@ func TestTwoAtOnce(t *testing.T) {
 	}
 	etcdIsClosedToUsers(t, second)
 	crashedServerIsReportedAndComesBack(t, second, said)
+	last := second.apiServer
+	killedServerSaysNoGoodbye(t, second)
 
 	dir := second.dir.path
 	second.Stop()
 	second.Stop()
-	if alive(second.etcd.pid) || alive(second.apiServer.pid) {
+	if alive(second.etcd.pid) || alive(last.pid) {
 		t.Error("a server runs after Stop")
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
@@ -155,8 +159,13 @@ func etcdIsClosedToUsers(t *testing.T, c *ControlPlane) {
 	wantError(t, err, "certificate")
 }
 
+// crashedServerIsReportedAndComesBack looks at a crash that nobody asked for.
 func crashedServerIsReportedAndComesBack(t *testing.T, c *ControlPlane, said *safeBuffer) {
 	t.Helper()
+	maps := clientFor(t, c.Config()).CoreV1().ConfigMaps("default")
+	if _, err := maps.Create(t.Context(), configMap("kept"), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	if err := kill(c.apiServer.pid); err != nil {
 		t.Fatal(err)
 	}
@@ -164,8 +173,29 @@ func crashedServerIsReportedAndComesBack(t *testing.T, c *ControlPlane, said *sa
 	if err := c.StartAPIServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := clientFor(t, c.Config()).CoreV1().Namespaces().Get(t.Context(), "default", metav1.GetOptions{}); err != nil {
+	if _, err := maps.Get(t.Context(), "kept", metav1.GetOptions{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// killedServerSaysNoGoodbye looks at a crash that was asked for.
+func killedServerSaysNoGoodbye(t *testing.T, c *ControlPlane) {
+	t.Helper()
+	watch, err := clientFor(t, c.Config()).CoreV1().ConfigMaps("default").Watch(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Stop()
+	killed := c.apiServer
+	for range 2 {
+		if err := c.KillAPIServer(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range watch.ResultChan() { // ends, because the connection does
+	}
+	if alive(killed.pid) || strings.Contains(killed.output(100), "Stopped listening") {
+		t.Error("it was stopped gracefully, or not at all")
 	}
 }
 

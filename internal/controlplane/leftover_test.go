@@ -1,3 +1,5 @@
+//go:build unix
+
 package controlplane
 
 import (
@@ -20,6 +22,8 @@ func startChild(t *testing.T, role string, env ...string) (child *exec.Cmd, tmp 
 	child = exec.Command(os.Args[0])
 	child.Env = append(append(os.Environ(), childEnv+"="+role, "TMPDIR="+tmp), env...)
 	child.Stderr = &safeBuffer{}
+	// A group, as a shell gives it to what it runs: a signal reaches all of it.
+	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return child, tmp
 }
 
@@ -70,7 +74,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 				if !alive(r.Etcd) || !alive(r.APIServer) {
 					t.Error("the servers do not run")
 				}
-				if err := child.Process.Signal(tt.signal); err != nil {
+				if err := syscall.Kill(-child.Process.Pid, tt.signal); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -110,7 +114,7 @@ func TestNothingIsLeftBehindOfAStart(t *testing.T) {
 		}
 		return err == nil
 	})
-	if err := child.Process.Kill(); err != nil {
+	if err := syscall.Kill(-child.Process.Pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	var exit *exec.ExitError

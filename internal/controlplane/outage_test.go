@@ -1,3 +1,5 @@
+//go:build unix
+
 package controlplane
 
 import (
@@ -77,36 +79,6 @@ func TestOutageKeepsEverything(t *testing.T) {
 	}
 	if got := whoAmI(t, token).Extra[podNameKey]; len(got) != 1 {
 		t.Errorf("the old token is now one of Pod %q", got)
-	}
-}
-
-func TestKilledServerComesBack(t *testing.T) {
-	c := ForTest(t)
-	maps := clientFor(t, c.Config()).CoreV1().ConfigMaps(newNamespace(t, c))
-	if _, err := maps.Create(t.Context(), configMap("kept"), metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	watch, err := maps.Watch(t.Context(), metav1.ListOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer watch.Stop()
-	killed := c.apiServer
-	for range 2 {
-		if err := c.KillAPIServer(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range watch.ResultChan() { // ends, because the connection does
-	}
-	if strings.Contains(killed.output(100), "Stopped listening") {
-		t.Error("it was stopped gracefully")
-	}
-	if err := c.StartAPIServer(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := maps.Get(t.Context(), "kept", metav1.GetOptions{}); err != nil {
-		t.Error(err)
 	}
 }
 
