@@ -8,6 +8,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
+
+	"github.com/shard-io/shard-controller/internal/timeline"
 )
 
 type v1Spec = v1.ShardConfigSpec
@@ -28,7 +30,7 @@ func TestManagerKilledInTheMiddleOfAMove(t *testing.T) {
 	joined := time.Now()
 	s.startWorker("w-4")
 	s.eventually("the move has begun", func() error {
-		moves := since(betweenShards(s.line.moves("secrets")), joined)
+		moves := timeline.Since(timeline.BetweenShards(s.line.Moves("secrets")), joined)
 		return want(len(moves) > 2, "%d objects have moved", len(moves))
 	})
 	manager.Kill()
@@ -38,7 +40,7 @@ func TestManagerKilledInTheMiddleOfAMove(t *testing.T) {
 	s.createSecrets("late", 10) // found by whoever leads next
 	s.startManager("manager-0", quickElection...)
 	s.settled("w-1", "w-2", "w-3", "w-4")
-	s.onlyMoves(joined, "to w-4", func(m move) bool { return m.to == "w-4" })
+	s.onlyMoves(joined, "to w-4", func(m timeline.Move) bool { return m.To == "w-4" })
 }
 
 func TestLeaderKilled(t *testing.T) {
@@ -66,7 +68,7 @@ func TestLeaderKilled(t *testing.T) {
 	managers[leader].Kill()
 	s.createSecrets("new", 20)
 	s.settled("w-1", "w-2")
-	s.onlyMoves(killed, "that must, and none must", func(move) bool { return false })
+	s.onlyMoves(killed, "that must, and none must", func(timeline.Move) bool { return false })
 	s.startWorker("w-3")
 	s.settled("w-1", "w-2", "w-3")
 }
@@ -99,7 +101,7 @@ func TestAPIServerOutage(t *testing.T) {
 	}
 	s.createSecrets("new", 20)
 	s.settled("w-1", "w-2", "w-3")
-	s.onlyMoves(begun, "that must, and none must: it was the API server that was away", func(move) bool { return false })
+	s.onlyMoves(begun, "that must, and none must: it was the API server that was away", func(timeline.Move) bool { return false })
 	for _, r := range s.records() {
 		if at := time.Unix(0, r.Time); at.After(stopped.Add(lease*2/3+time.Second)) && at.Before(back) {
 			t.Errorf("%s has %s of %s %s after the API server went away, and may act for %s", r.Shard, r.Event, r.Key, at.Sub(stopped), lease*2/3)
@@ -145,9 +147,9 @@ func TestShardInstanceDeletedUnderALiveShard(t *testing.T) {
 // nothingMoves asserts that for longer than a Lease lasts.
 func (s *system) nothingMoves() {
 	s.t.Helper()
-	before := len(betweenShards(s.line.moves(s.roots.Resource)))
+	before := len(timeline.BetweenShards(s.line.Moves(s.roots.Resource)))
 	s.throughout(lease*3/2, "nothing moves", func() error {
-		moves := betweenShards(s.line.moves(s.roots.Resource))[before:]
+		moves := timeline.BetweenShards(s.line.Moves(s.roots.Resource))[before:]
 		return want(len(moves) == 0, "%d objects moved", len(moves))
 	})
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/shard-io/shard-controller/internal/timeline"
 )
 
 func TestJoin(t *testing.T) {
@@ -20,7 +22,7 @@ func TestJoin(t *testing.T) {
 	joined := time.Now()
 	s.startWorker("w-4")
 	s.settled("w-1", "w-2", "w-3", "w-4")
-	moves := s.onlyMoves(joined, "to w-4, by request", func(m move) bool { return m.to == "w-4" && m.drained })
+	moves := s.onlyMoves(joined, "to w-4, by request", func(m timeline.Move) bool { return m.To == "w-4" && asked(m) })
 	// A quarter of the table belongs to w-4; hashing may put 4 standard deviations more or less of 120 objects into it.
 	if len(moves) < 11 || len(moves) > 50 {
 		t.Errorf("%d of 120 objects moved, want about 30", len(moves))
@@ -37,7 +39,7 @@ func TestGracefulLeave(t *testing.T) {
 	begun := time.Now()
 	workers["w-2"].terminate()
 	s.must(s.ownedBy("w-1", "w-3")()) // when the process is gone, so are its objects
-	s.onlyMoves(begun, "from w-2, by request", func(m move) bool { return m.from == "w-2" && m.drained })
+	s.onlyMoves(begun, "from w-2, by request", func(m timeline.Move) bool { return m.From == "w-2" && asked(m) })
 	s.settled("w-1", "w-3")
 	s.eventually("w-2 leaves nothing behind", func() error {
 		return want(s.instance("w-2") == nil && s.lease("w-2") == nil, "its ShardInstance or Lease is still there")
@@ -54,15 +56,15 @@ func TestKill(t *testing.T) {
 	killed := time.Now()
 	workers["w-2"].Kill()
 	s.settled("w-1", "w-3")
-	moves := s.onlyMoves(killed, "from w-2, as it is dead", func(m move) bool { return m.from == "w-2" && !m.drained })
+	moves := s.onlyMoves(killed, "from w-2, as it is dead", func(m timeline.Move) bool { return m.From == "w-2" && !asked(m) })
 	if len(moves) == 0 {
 		t.Fatal("nothing moved")
 	}
 	// The last sign of life may be a retry period older than the kill.
-	if first := moves[0].at.Sub(killed); first < lease-lease*2/15-time.Second {
+	if first := moves[0].At.Sub(killed); first < lease-lease*2/15-time.Second {
 		t.Errorf("the first object moved after %s, and the Lease lasts %s", first, lease)
 	}
-	if last := moves[len(moves)-1].at.Sub(killed); last > 2*lease {
+	if last := moves[len(moves)-1].At.Sub(killed); last > 2*lease {
 		t.Errorf("the last object moved after %s, and the Lease lasts %s", last, lease)
 	}
 	s.eventually("w-2 is known to be lost", s.phase("w-2", "Lost"))
@@ -82,7 +84,7 @@ func TestPauseLongerThanTheLease(t *testing.T) {
 	woken := time.Now()
 	workers["w-2"].signal(syscall.SIGCONT)
 	s.settled("w-1", "w-2", "w-3")
-	s.onlyMoves(woken, "back to w-2", func(m move) bool { return m.to == "w-2" && m.drained })
+	s.onlyMoves(woken, "back to w-2", func(m timeline.Move) bool { return m.To == "w-2" && asked(m) })
 }
 
 func TestSilentShardGetsNothingNew(t *testing.T) {
@@ -99,9 +101,9 @@ func TestSilentShardGetsNothingNew(t *testing.T) {
 		owners, err := s.owners()
 		return firstError(err, want(owners[""] == 0, "owners are %v", owners))
 	})
-	for _, m := range since(s.line.moves("secrets"), silent) {
-		if m.to == "w-2" || m.from != "" {
-			t.Errorf("%s went from %q to %s while w-2 was silent, and not dead", m.name, m.from, m.to)
+	for _, m := range timeline.Since(s.line.Moves("secrets"), silent) {
+		if m.To == "w-2" || m.From != "" {
+			t.Errorf("%s went from %q to %s while w-2 was silent, and not dead", m.Name, m.From, m.To)
 		}
 	}
 	workers["w-2"].signal(syscall.SIGCONT)
@@ -127,7 +129,7 @@ func TestRestartMovesNothing(t *testing.T) {
 	}
 	s.settled("w-0", "w-1")
 	s.throughout(lease, "nothing moves", func() error {
-		moves := since(betweenShards(s.line.moves("secrets")), begun)
+		moves := timeline.Since(timeline.BetweenShards(s.line.Moves("secrets")), begun)
 		return want(len(moves) == 0, "%d objects moved", len(moves))
 	})
 }

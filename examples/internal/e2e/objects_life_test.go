@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/shard-io/shard-controller/sharding"
+
+	"github.com/shard-io/shard-controller/internal/timeline"
 )
 
 func TestGenerateName(t *testing.T) {
@@ -67,9 +69,9 @@ func TestOwnerThatDoesNotExist(t *testing.T) {
 		s.create(secret)
 	}
 	s.settled("w-1", "w-2")
-	for _, m := range since(s.line.moves("secrets"), created) {
-		if m.from == "ghost" && m.at.Sub(created) < lease-time.Second {
-			t.Errorf("%s was taken from an unknown shard after %s; it might have been about to join", m.name, m.at.Sub(created))
+	for _, m := range timeline.Since(s.line.Moves("secrets"), created) {
+		if m.From == "ghost" && m.At.Sub(created) < lease-time.Second {
+			t.Errorf("%s was taken from an unknown shard after %s; it might have been about to join", m.Name, m.At.Sub(created))
 		}
 	}
 }

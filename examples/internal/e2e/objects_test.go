@@ -18,6 +18,8 @@ import (
 	"github.com/shard-io/shard-controller/examples/internal/pki"
 	"github.com/shard-io/shard-controller/examples/worker/certaudit"
 	"github.com/shard-io/shard-controller/sharding"
+
+	"github.com/shard-io/shard-controller/internal/timeline"
 )
 
 // certificate issues one that is valid for a year: a report, and no Event.
@@ -125,12 +127,12 @@ func (s *system) settled(shards ...string) {
 }
 
 // onlyMoves fails the test unless the roots that moved since then all did so as allowed.
-func (s *system) onlyMoves(start time.Time, what string, allowed func(m move) bool) []move {
+func (s *system) onlyMoves(start time.Time, what string, allowed func(m timeline.Move) bool) []timeline.Move {
 	s.t.Helper()
-	moves := since(betweenShards(s.line.moves(s.roots.Resource)), start)
+	moves := timeline.Since(timeline.BetweenShards(s.line.Moves(s.roots.Resource)), start)
 	for _, m := range moves {
 		if !allowed(m) {
-			s.t.Errorf("%s moved from %s to %s; want only those %s", m.name, m.from, m.to, what)
+			s.t.Errorf("%s moved from %s to %s; want only those %s", m.Name, m.From, m.To, what)
 		}
 	}
 	return moves

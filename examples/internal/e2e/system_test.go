@@ -21,6 +21,7 @@ import (
 	"github.com/shard-io/shard-controller/examples/internal/journal"
 	"github.com/shard-io/shard-controller/generated/clientset/versioned"
 	"github.com/shard-io/shard-controller/internal/controlplane"
+	"github.com/shard-io/shard-controller/internal/timeline"
 )
 
 // lease is the healthCheckInterval of the rings here: short, and yet long
@@ -51,7 +52,7 @@ type system struct {
 	roots    schema.GroupVersionResource
 	rootKind string
 	watched  []schema.GroupVersionResource
-	line     *timeline
+	line     *timeline.Recorder
 	watching sync.WaitGroup
 	stop     context.CancelFunc // of the watches
 
@@ -82,7 +83,7 @@ func newSystem(t *testing.T, options ...option) *system {
 	name = strings.NewReplacer("/", "-", "_", "-").Replace(name)
 	s := &system{
 		t: t, plane: plane, admin: plane.Config(), ns: name[:min(len(name), 40)], dir: t.ArtifactDir(),
-		roots: secrets, rootKind: "Secret", watched: []schema.GroupVersionResource{secrets, configMaps}, line: &timeline{},
+		roots: secrets, rootKind: "Secret", watched: []schema.GroupVersionResource{secrets, configMaps},
 	}
 	s.ring = s.ns
 	var err error
@@ -101,7 +102,7 @@ func newSystem(t *testing.T, options ...option) *system {
 		o(s, ring)
 	}
 	s.createConfig(ring)
-	s.watch()
+	s.record()
 	t.Cleanup(s.close)
 	return s
 }
@@ -151,7 +152,11 @@ func (s *system) createConfig(c *v1.ShardConfig) {
 
 // close ends everything, and gives the verdicts.
 func (s *system) close() {
-	s.lookOnce()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.line.Look(ctx); err != nil {
+		s.t.Error(err)
+	}
 	s.stop()
 	s.watching.Wait()
 	for _, p := range s.processes {
@@ -161,7 +166,7 @@ func (s *system) close() {
 		s.dump()
 	}
 	if !s.lawless {
-		for _, violation := range s.line.violations(s.roots.Resource) {
+		for _, violation := range s.line.Violations(s.roots.Resource) {
 			s.t.Error(violation)
 		}
 	}
@@ -172,8 +177,24 @@ func (s *system) close() {
 	for _, r := range result.Regressions {
 		s.t.Errorf("epoch of %s goes back: %s, then %s", r.Key, r.Earlier, r.Later)
 	}
-	s.t.Logf("%d reconciles of %d objects, %d moves", result.Runs, result.Objects, len(betweenShards(s.line.moves(s.roots.Resource))))
+	s.t.Logf("%d reconciles of %d objects, %d moves", result.Runs, result.Objects, len(timeline.BetweenShards(s.line.Moves(s.roots.Resource))))
 }
+
+// record begins to follow what happens to the roots and children of this test.
+func (s *system) record() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
+	s.line = &timeline.Recorder{Client: s.meta, Ring: s.ring, Resources: s.watched, Concerns: s.concerns}
+	s.watching.Go(func() { s.line.Run(ctx) })
+}
+
+// concerns keeps the objects of other tests out.
+func (s *system) concerns(o *metav1.PartialObjectMetadata) bool {
+	return o.Namespace == s.ns || o.Namespace == s.ns+"-2" || o.Namespace == "" && o.Labels["e2e"] == s.ns
+}
+
+// asked says whether a move was by hand-over, and no take-over.
+func asked(m timeline.Move) bool { return !m.Asked.IsZero() }
 
 // checkJournals reads the journals of all workers so far.
 func (s *system) checkJournals() journal.Result {

@@ -1,17 +1,18 @@
-package e2e
+package timeline
 
 import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 )
 
 // script makes a timeline from lines "uid owner drain epoch [controller]"; "-" is nothing, and uid "x!" is deleted.
 // Roots are called r..., children c...; the resourceVersion is the number of the line.
-func script(text string) *timeline {
-	t := &timeline{}
+func script(text string) *Timeline {
+	t := &Timeline{}
 	for i, line := range strings.Split(strings.TrimSpace(text), "\n") {
 		parts := strings.Fields(line)
 		field := func(n int) string {
@@ -20,15 +21,16 @@ func script(text string) *timeline {
 			}
 			return parts[n]
 		}
-		v := version{resource: "secrets", owner: field(1), drain: field(2), controller: types.UID(field(4)), number: fmt.Sprint(i + 1)}
-		v.uid = types.UID(strings.TrimRight(field(0), "!?"))
-		v.deleted, v.gap = strings.HasSuffix(field(0), "!"), strings.HasSuffix(field(0), "?")
-		v.name.Name = string(v.uid)
-		_, _ = fmt.Sscan(field(3), &v.epoch)
-		if v.uid[0] == 'c' {
-			v.resource = "configmaps"
+		v := Version{Resource: "secrets", Owner: field(1), Drain: field(2), Controller: types.UID(field(4)), Number: fmt.Sprint(i + 1)}
+		v.At = time.Unix(int64(i), 0)
+		v.UID = types.UID(strings.TrimRight(field(0), "!?"))
+		v.Deleted, v.Gap = strings.HasSuffix(field(0), "!"), strings.HasSuffix(field(0), "?")
+		v.Name.Name = string(v.UID)
+		_, _ = fmt.Sscan(field(3), &v.Epoch)
+		if v.UID[0] == 'c' {
+			v.Resource = "configmaps"
 		}
-		t.add(v)
+		t.Add(v)
 	}
 	return t
 }
@@ -50,7 +52,7 @@ func TestTimelineRules(t *testing.T) {
 		{"a child that nobody has labelled yet", "r A - 1\nc - - 0 r\nr B - 2\nc B - 0 r", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := strings.Join(script(test.script).violations("secrets"), "\n")
+			got := strings.Join(script(test.script).Violations("secrets"), "\n")
 			if test.want == "" && got != "" || !strings.Contains(got, test.want) {
 				t.Errorf("violations %q, want %q", got, test.want)
 			}
@@ -59,10 +61,10 @@ func TestTimelineRules(t *testing.T) {
 }
 
 func TestTimelineMoves(t *testing.T) {
-	moves := script("r A - 1\nc A - 0 r\nr A B 1\nc B - 0 r\nr B - 2\nr B - 2\nr C - 3").moves("secrets")
+	moves := script("r A - 1\nc A - 0 r\nr A B 1\nc B - 0 r\nr B - 2\nr B - 2\nr C - 3").Moves("secrets")
 	var got []string
 	for _, m := range moves {
-		got = append(got, fmt.Sprintf("%s→%s %v", m.from, m.to, m.drained))
+		got = append(got, fmt.Sprintf("%s→%s %v", m.From, m.To, !m.Asked.IsZero()))
 	}
 	if want := "[→A false A→B true B→C false]"; fmt.Sprint(got) != want {
 		t.Errorf("moves %v, want %s", got, want)
