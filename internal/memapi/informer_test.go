@@ -186,7 +186,7 @@ func TestBookmarksKeepTheRevision(t *testing.T) {
 			time.Sleep(6 * time.Minute)
 			label(t, s, "other", fmt.Sprintf("x%d", i))
 		}
-		initial := 0
+		watches, initial := 0, 0
 		for k, n := range s.RequestCounts() {
 			if k.Actor == "informers" && k.Verb == "list" {
 				t.Errorf("%d lists", n)
@@ -194,11 +194,17 @@ func TestBookmarksKeepTheRevision(t *testing.T) {
 		}
 		for _, r := range s.Requests() {
 			if r.Actor == "informers" && r.Verb == "watch" {
+				watches++
+			}
+			if r.Query.Get("sendInitialEvents") == "true" {
 				initial++
 			}
 		}
-		if initial < 3*20 {
-			t.Errorf("%d watches in 20 hours: they do not end by themselves", initial)
+		if watches < 3*20 {
+			t.Errorf("%d watches in 20 hours: they do not end by themselves", watches)
+		}
+		if initial != 3 {
+			t.Errorf("%d streaming lists, want one per informer", initial)
 		}
 		if got, want := cached(stores["metadata"]), stored(s, "owner=a"); got != want {
 			t.Errorf("cache %q, server %q", got, want)

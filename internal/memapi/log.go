@@ -1,6 +1,7 @@
 package memapi
 
 import (
+	"net/url"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -17,6 +18,8 @@ type Record struct {
 	Verb                               string
 	Resource                           schema.GroupVersionResource
 	Subresource, Namespace, Name, Path string
+	// Query is the query string, decoded; it must not be changed.
+	Query url.Values
 	// Code is the HTTP status; 0 when the request did not reach the server.
 	Code int
 	// Fault is what was injected.
@@ -41,7 +44,7 @@ type RequestKind struct {
 
 func (s *Server) logged(r *Request, f Fault, code int, err error) {
 	rec := Record{Actor: r.Actor, N: r.N, Sent: r.Time, Done: time.Now(), Verb: r.Verb, Resource: r.Resource,
-		Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name, Path: r.Path, Code: code, Fault: f}
+		Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name, Path: r.Path, Query: r.query, Code: code, Fault: f}
 	if err != nil {
 		rec.Err = err.Error()
 	}
