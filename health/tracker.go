@@ -101,6 +101,7 @@ type Tracker struct {
 	next     time.Time                // when the Detector wants to be asked again
 	confirm  []string                 // what it wants to be read
 	changed  bool                     // since OnChange was last called
+	news     []Transition             // not logged yet
 	writing  map[string]chan struct{} // by shard: closed when the write in progress is done
 }
 
@@ -243,8 +244,12 @@ func (t *Tracker) settle(ctx context.Context) {
 		pause := time.Until(t.next)
 		urgent := len(t.confirm) > 0
 		changed := t.changed
-		t.changed = false
+		news := t.news
+		t.changed, t.news = false, nil
 		t.mu.Unlock()
+		for _, n := range news {
+			klog.FromContext(ctx).V(2).Info("Shard health changed", "shard", n.ID, "from", n.From, "to", n.To)
+		}
 		if changed && t.options.OnChange != nil {
 			t.options.OnChange()
 		}
@@ -294,8 +299,9 @@ func (t *Tracker) evaluate() {
 		t.changed = true
 		t.poke()
 	}
-	for _, tr := range v.Transitions {
-		klog.Background().V(2).Info("Shard health changed", "shard", tr.ID, "from", tr.From, "to", tr.To)
+	t.news = append(t.news, v.Transitions...)
+	if len(t.news) > 0 {
+		t.poke()
 	}
 }
 
