@@ -72,7 +72,7 @@ func (r Ratio) MarshalJSON() ([]byte, error) { return []byte(r.String()), nil }
 // UnmarshalJSON reads a JSON number. Anything else (a quoted number too), and a number outside of 0 to MaxRatio, is an error and
 // leaves r as it was. As with every type of encoding/json, null changes nothing.
 func (r *Ratio) UnmarshalJSON(data []byte) error {
-	data = bytes.TrimSpace(data)
+	data = bytes.Trim(data, " \t\r\n") // the white space of JSON, which is less than that of Unicode
 	if bytes.Equal(data, []byte("null")) {
 		return nil
 	}

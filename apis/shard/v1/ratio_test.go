@@ -73,6 +73,7 @@ func TestRatioJSONDecoding(t *testing.T) {
 		{"true", ""},
 		{"{}", ""},
 		{"[1]", ""},
+		{"0\v", ""}, // found by FuzzRatioJSON
 		{"", ""},
 	} {
 		got := Ratio{milli: 1}
@@ -121,7 +122,7 @@ func TestRatioZeroIsLeftOutWhereItMeansUnset(t *testing.T) {
 // FuzzRatioJSON holds decoding against encoding/json: what it accepts is a JSON number within the bounds, and encoding and decoding it
 // again changes nothing.
 func FuzzRatioJSON(f *testing.F) {
-	for _, seed := range []string{"0", "0.65", "1e3", "-1", "1e-9", `"1"`, "null", "[", " 1", "1 2", "999.9995", "1000.0004", "\x00"} {
+	for _, seed := range []string{"0", "0.65", "1e3", "-1", "1e-9", `"1"`, "null", "[", " 1", "1 2", "999.9995", "1000.0004", "\x00", "0\v"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
