@@ -77,30 +77,51 @@ func (a *assigner) fillFromNeighbours(gap int32) int32 {
 	return gap
 }
 
-// fillRest gives what is still free to those who have most room, as much to each as it has. When slots are so coarse that
-// nobody has room for one, the one who has least takes it.
+// fillRest gives what is still free to those who have most room, as much to each as it has. What is left of a gap goes to the
+// one whom it fills best. When slots are so coarse that nobody has room for one, the one who has least takes it.
 func (a *assigner) fillRest(gaps []int32) {
-	members := make([]uint16, len(a.share))
-	for i := range members {
-		members[i] = uint16(i)
+	room := make([]int64, len(a.share))
+	for i := range room {
+		room[i] = max(0, a.aim[i]-a.have[i])
 	}
-	a.byRoom(members)
-	next := 0
-	for i := range gaps {
-		for a.list[gaps[i]].owner == a.free && next < len(members) {
-			m := members[next]
-			before := a.have[m]
-			gaps[i] = a.fillGap(gaps[i], m, a.aim[m]-before)
-			if a.list[gaps[i]].owner == a.free {
-				next++
+	for _, gap := range gaps {
+		for a.list[gap].owner == a.free {
+			s := a.list[gap]
+			m := fit(room, a.units(s))
+			units := min(room[m], a.units(s))
+			if one := a.ledger.of(int(s.start), int(s.start)+1); units < one {
+				room[m] = 0
+				if room[fit(room, one)] >= one {
+					continue
+				}
+				m, units = a.neediest(), one
 			}
+			before := a.have[m]
+			gap = a.fillGap(gap, m, units)
+			room[m] = max(0, room[m]-(a.have[m]-before))
 		}
 	}
-	for i := range gaps {
-		for a.list[gaps[i]].owner == a.free {
-			a.byRoom(members)
-			s := a.list[gaps[i]]
-			gaps[i] = a.fillGap(gaps[i], members[0], a.ledger.of(int(s.start), int(s.start)+1))
+}
+
+// fit returns the member with the least room that is enough, or the one with most room.
+func fit(room []int64, units int64) uint16 {
+	best := 0
+	for m, r := range room {
+		switch b := room[best]; {
+		case b >= units && r >= units && r < b, b < units && r > b:
+			best = m
 		}
 	}
+	return uint16(best)
+}
+
+// neediest returns the member that is farthest below its share.
+func (a *assigner) neediest() uint16 {
+	first := uint16(0)
+	for m := range a.share {
+		if a.below(uint16(m)) > a.below(first) {
+			first = uint16(m)
+		}
+	}
+	return first
 }

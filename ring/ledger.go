@@ -62,6 +62,15 @@ func (l ledger) of(start, end int) int64 {
 	return l.upTo[end] - l.upTo[start]
 }
 
+// grain is what a slot counts on average when slots differ. Who must get below or above a limit then plans with a slot more, because
+// slots can't be divided. When all slots count the same, limits are whole slots.
+func (l ledger) grain() int64 {
+	if l.upTo == nil {
+		return 0
+	}
+	return l.total() / int64(l.slots)
+}
+
 func (l ledger) total() int64 { return l.of(0, l.slots) }
 
 // first returns the largest end so that the slots from start up to it count at most units; it is at most limit.

@@ -127,7 +127,15 @@ func checkStep(before, after oracle, old, members []Member, tolerance float64) s
 			return m.ID + " has no slot"
 		}
 	}
+	if tiny(old, before.slots) || tiny(members, after.slots) {
+		return "" // somebody has its one slot at the cost of the others
+	}
 	return checkMoves(before, after, grows, gone)
+}
+
+// tiny says whether the share of some member is less than a slot.
+func tiny(members []Member, slots int) bool {
+	return slices.ContainsFunc(members, func(m Member) bool { return fair(members, m.ID, slots) < 1 })
 }
 
 // checkMoves allows moves to those whose share grows and from those who are gone or whose share shrinks.

@@ -49,7 +49,7 @@ func (a *assigner) takeFromDonors(shrunk []bool) {
 	takers := a.takers()
 	joining := false
 	for _, m := range takers {
-		t.want[m] = a.low[m] - a.have[m]
+		t.want[m] = min(a.below(m), a.low[m]-a.have[m]+a.ledger.grain())
 		if a.have[m] == 0 {
 			joining = true
 			t.want[m] = a.below(m)
@@ -75,7 +75,7 @@ func (t *taking) moreTakers(takers []uint16) []uint16 {
 	excess := -t.needs
 	var below []uint16
 	for i, have := range t.have[:len(t.share)] {
-		excess += max(0, have-t.high[i])
+		excess += t.above(i, t.high[i])
 		if have >= t.low[i] && have < t.share[i] {
 			below = append(below, uint16(i))
 		}
@@ -89,9 +89,10 @@ func (t *taking) moreTakers(takers []uint16) []uint16 {
 		if t.want[m] == 0 {
 			takers = append(takers, m)
 		}
+		excess -= more
+		more = min(more+t.ledger.grain(), t.below(m)-t.want[m])
 		t.want[m] += more
 		t.needs += more
-		excess -= more
 	}
 	return takers
 }
@@ -113,6 +114,14 @@ func (t *taking) chooseDonors(joining bool, shrunk []bool) {
 	}
 }
 
+// above returns what a member must give to come down to a limit.
+func (t *taking) above(member int, limit int64) int64 {
+	if t.have[member] <= limit {
+		return 0
+	}
+	return min(t.have[member]-limit+t.ledger.grain(), t.have[member]-t.low[member])
+}
+
 // aboveBand is a level that is above any tolerance band.
 const aboveBand = 1e9
 
@@ -125,7 +134,7 @@ func (t *taking) setMust(level float64) {
 			t.must[i] = 0
 			if donor {
 				keep := max(t.aim[i], min(t.high[i], above(float64(t.share[i]), level)))
-				t.must[i] = max(0, t.have[i]-keep)
+				t.must[i] = t.above(i, keep)
 				musts += t.must[i]
 			}
 		}
@@ -169,7 +178,7 @@ func (t *taking) takeFor(m uint16) {
 	for taken := 0; t.need > 0; {
 		if len(t.queue) == 0 {
 			// Slots may be too coarse for what somebody must give. Then others give it.
-			if t.mustGive() == 0 {
+			if t.need <= t.ledger.grain() || t.mustGive() == 0 {
 				break
 			}
 			clear(t.must)
