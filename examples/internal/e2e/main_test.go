@@ -3,9 +3,12 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"testing"
 	"time"
+
+	"k8s.io/klog/v2"
 
 	"github.com/shard-io/shard-controller/internal/child"
 	"github.com/shard-io/shard-controller/internal/controlplane"
@@ -19,6 +22,9 @@ var programs map[string]string
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	// The workers in this process: the tests say what matters of them.
+	klog.LogToStderr(false)
+	klog.SetOutput(io.Discard)
 	dir, err := os.MkdirTemp("", "shard-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

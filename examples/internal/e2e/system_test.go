@@ -26,7 +26,7 @@ import (
 
 // lease is the healthCheckInterval of the rings here: short, and yet long
 // enough for a machine that has other things to do.
-const lease = 5 * time.Second
+const lease = 6 * time.Second
 
 // patience bounds every wait for something that is to happen at once.
 const patience = 60 * time.Second

@@ -1,0 +1,103 @@
+//go:build unix
+
+// The worker of the measurements does as little as a worker can: it makes sure
+// that every Secret of its shard has a ConfigMap as its child, or does nothing
+// at all. What is measured with it is the library, not the work.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/shard-io/shard-controller/sharding"
+)
+
+type options struct {
+	kubeconfig, ring, namespace, id string
+	children                        bool
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.kubeconfig, "kubeconfig", "", "path of a kubeconfig file")
+	flag.StringVar(&o.ring, "ring", "", "name of the ShardConfig")
+	flag.StringVar(&o.namespace, "namespace", "", "namespace of the ShardConfig")
+	flag.StringVar(&o.id, "id", "", "identity of this shard")
+	flag.BoolVar(&o.children, "children", false, "create a ConfigMap for every Secret")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) error {
+	cfg, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
+	if err != nil {
+		return err
+	}
+	cfg.QPS = -1
+	w, err := sharding.NewWorker(cfg, sharding.WorkerOptions{Ring: o.ring, Namespace: o.namespace, ID: o.id})
+	if err != nil {
+		return err
+	}
+	own := rest.CopyConfig(cfg)
+	own.ContentType = runtime.ContentTypeProtobuf
+	kube, err := kubernetes.NewForConfig(w.FencedConfig(own))
+	if err != nil {
+		return err
+	}
+	factory := informers.NewSharedInformerFactoryWithOptions(kube, 0, informers.WithTweakListOptions(w.TweakListOptions))
+	secrets, configMaps := factory.Core().V1().Secrets(), factory.Core().V1().ConfigMaps()
+	controller := sharding.Controller{Informer: secrets.Informer(), Concurrency: 8}
+	controller.Reconcile = func(context.Context, types.NamespacedName) (sharding.Result, error) { return sharding.Result{}, nil }
+	if o.children {
+		controller.Children = map[schema.GroupResource]cache.SharedIndexInformer{{Resource: "configmaps"}: configMaps.Informer()}
+		controller.Reconcile = func(ctx context.Context, key types.NamespacedName) (sharding.Result, error) {
+			root, err := secrets.Lister().Secrets(key.Namespace).Get(key.Name)
+			if err != nil {
+				return sharding.Result{}, nil // deleted
+			}
+			if _, err := configMaps.Lister().ConfigMaps(key.Namespace).Get(key.Name); err == nil {
+				return sharding.Result{}, nil
+			}
+			return sharding.Result{}, create(ctx, kube, root, o.ring)
+		}
+	}
+	if err := w.Add(controller); err != nil {
+		return err
+	}
+	return w.Start(ctx)
+}
+
+// create makes the child of a root, on its shard from the beginning.
+func create(ctx context.Context, kube kubernetes.Interface, root *corev1.Secret, ring string) error {
+	child := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
+		Name: root.Name, Namespace: root.Namespace,
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(root, corev1.SchemeGroupVersion.WithKind("Secret"))},
+	}}
+	sharding.CopyOwner(child, root, ring)
+	_, err := kube.CoreV1().ConfigMaps(root.Namespace).Create(ctx, child, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}
