@@ -82,7 +82,7 @@ func run(ctx context.Context, o options, screen *screen) (good bool, err error) 
 		return false, err
 	}
 	defer func() {
-		if err != nil || !good {
+		if ctx.Err() == nil && (err != nil || !good) {
 			screen.say("Logs and journals: %s", dir)
 			return
 		}
@@ -123,7 +123,6 @@ func perform(ctx context.Context, stage *stage, crew *crew, screen *screen) (goo
 	begin = time.Now()
 	t := &tour{options: stage.options, screen: screen, crew: crew, observer: observer}
 	if err := t.run(ctx); err != nil {
-		screen.show("")
 		return false, err
 	}
 	text, good := summary(t.outcomes, time.Since(begin))

@@ -51,15 +51,19 @@ func (s *screen) show(block string) {
 	fmt.Fprint(s.out, erase+block)
 }
 
-// settle makes the last state of the block stay: on a terminal it is there
-// already and is only let go of, elsewhere it is printed.
-func (s *screen) settle(block string) {
+// record keeps a state of the block: it is printed where there is no terminal to
+// draw it on.
+func (s *screen) record(block string) {
 	s.show(block)
+	if !s.terminal {
+		s.print(block)
+	}
+}
+
+// leave ends the drawing; what is drawn stays.
+func (s *screen) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.terminal {
-		fmt.Fprint(s.out, block)
-	}
 	s.live = ""
 }
 

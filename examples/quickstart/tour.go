@@ -45,6 +45,7 @@ type step struct {
 // not hold in those that did is in the outcomes.
 func (t *tour) run(ctx context.Context) error {
 	t.stopped = set{}
+	defer t.screen.leave()
 	for _, s := range []step{t.begin(), t.join("worker-4"), t.leave("worker-2"), t.die("worker-1")} {
 		if err := t.make(ctx, s); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
@@ -143,7 +144,7 @@ func (t *tour) make(ctx context.Context, s step) error {
 		return err
 	}
 	after, err := t.settle(ctx, s, start)
-	t.screen.settle(table(after.rows()))
+	t.screen.record(table(after.rows()))
 	if err != nil {
 		return err
 	}
@@ -201,7 +202,6 @@ func (t *tour) linger(ctx context.Context) error {
 		case <-time.After(frame):
 		}
 	}
-	t.screen.show("")
 	return nil
 }
 
