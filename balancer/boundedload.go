@@ -17,13 +17,15 @@ type boundedLoad struct {
 	slack float64
 	mu    sync.Mutex
 	tally tally
-	load  float64 // above it a shard gets nothing while others are below
+	load  float64 // a shard that is busier than that gets nothing
+	// weights is the sum of the weights of the others.
+	weights float64
 }
 
 // NewBoundedLoad returns the strategy of consistent hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam,
 // "Consistent hashing with bounded loads", SODA 2018): an object goes to the owner of its slot unless that shard is at
-// its bound, which is its fair share of all objects by weight, times 1 + slack, rounded up. A shard is also at its bound
-// when it reports a load of at least 0.5 and more than 1 + slack times the mean of all that report.
+// its bound, which is its fair share of all objects by weight, times 1 + slack, rounded up. A shard that reports a load
+// above 0.5 and above 1 + slack times the mean of all that report gets nothing, and the others share among themselves.
 //
 // An object whose owner is at its bound goes to the next one below by rendezvous hashing, not to the neighbour on the ring:
 // with contiguous ranges, the neighbour would get everything (as Chen, Coleman and Shrivastava show for rings in
@@ -47,7 +49,7 @@ func (b *boundedLoad) Place(v *View, o Object) (Decision, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.tally.begin(v) {
-		b.load = b.loadBound(v)
+		b.change(v)
 	}
 	want := v.ring.Owner(o.Hash)
 	if i, ok := v.eligibleAt(want); ok && b.accepts(i) {
@@ -55,9 +57,6 @@ func (b *boundedLoad) Place(v *View, o Object) (Decision, error) {
 		return Decision{want, "the ring gives its slot to " + want + ", which is below its bound"}, nil
 	}
 	winner, ok := v.best(o.Hash, b.accepts)
-	if !ok { // those with few objects are the busy ones: objects alone decide
-		winner, ok = v.best(o.Hash, b.hasRoom)
-	}
 	if !ok {
 		return Decision{}, ErrNoShard
 	}
@@ -70,20 +69,21 @@ func (b *boundedLoad) Place(v *View, o Object) (Decision, error) {
 		" wins by rendezvous among those below their bound"}, nil
 }
 
+// accepts says whether a shard is below its bound. Somebody always is: not all are busier than their mean, and the bounds of the
+// others together are more than all objects.
 func (b *boundedLoad) accepts(i int) bool {
 	s := b.tally.view.eligible[i]
-	return b.hasRoom(i) && !(s.LoadKnown && s.Load > b.load)
-}
-
-// hasRoom says whether a shard has fewer objects than its bound. Somebody always has: the bounds together are more than
-// the objects.
-func (b *boundedLoad) hasRoom(i int) bool {
-	s := b.tally.view.eligible[i]
-	fair := float64(b.tally.total+1) * (s.Weight / b.tally.weights)
+	if b.tooBusy(s) {
+		return false
+	}
+	fair := float64(b.tally.total+1) * (s.Weight / b.weights)
 	return float64(b.tally.objects[i]) < math.Ceil((1+b.slack)*fair)
 }
 
-func (b *boundedLoad) loadBound(v *View) float64 {
+func (b *boundedLoad) tooBusy(s Shard) bool { return s.LoadKnown && s.Load > b.load }
+
+// change goes on with another view.
+func (b *boundedLoad) change(v *View) {
 	sum, n := 0.0, 0
 	for _, s := range v.eligible {
 		if s.LoadKnown {
@@ -91,5 +91,11 @@ func (b *boundedLoad) loadBound(v *View) float64 {
 			n++
 		}
 	}
-	return max(busy, (1+b.slack)*sum/float64(max(1, n)))
+	b.load = max(busy, (1+b.slack)*sum/float64(max(1, n)))
+	b.weights = 0
+	for _, s := range v.eligible {
+		if !b.tooBusy(s) {
+			b.weights += s.Weight
+		}
+	}
 }
