@@ -134,10 +134,11 @@ func TestProbeAnswersInTime(t *testing.T) {
 func TestSlowCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := NewChecks()
-		slowness := 300 * time.Millisecond
+		var slowness atomic.Int64
+		slowness.Store(int64(300 * time.Millisecond))
 		mustAdd(t, c.AddReadiness("slow", func(ctx context.Context) error {
 			select {
-			case <-time.After(slowness):
+			case <-time.After(time.Duration(slowness.Load())):
 				return nil
 			case <-ctx.Done():
 				return ctx.Err()
@@ -158,7 +159,7 @@ func TestSlowCheck(t *testing.T) {
 		for i, s := range steps {
 			time.Sleep(s.wait)
 			if s.body == "hang" {
-				slowness = time.Hour
+				slowness.Store(int64(time.Hour))
 				get(h, "/readyz?verbose")
 				continue
 			}

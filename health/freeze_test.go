@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -16,13 +17,13 @@ func TestOutageMovesNothing(t *testing.T) {
 			t.Run(fmt.Sprint(kind, outage), func(t *testing.T) {
 				inBubble(t, func(b *bubble) {
 					tracker, stop, w := b.startRing(5)
-					dead := false
-					watchDeaths(b, tracker, &dead)
+					dead := &atomic.Bool{}
+					watchDeaths(b, tracker, dead)
 					b.server.closeWatches(outage > time.Minute)
 					b.server.breakFor(kind)
 					b.pass(outage / 2)
 					second, stopSecond := b.startTracker("m2")
-					watchDeaths(b, second, &dead)
+					watchDeaths(b, second, dead)
 					b.pass(outage / 2)
 					if outage > 10*time.Second && !tracker.Snapshot().Frozen {
 						t.Error("not frozen without a connection")
@@ -32,7 +33,7 @@ func TestOutageMovesNothing(t *testing.T) {
 					}
 					b.server.setFaults(nil)
 					b.pass(time.Minute)
-					if dead {
+					if dead.Load() {
 						t.Error("somebody was declared dead")
 					}
 					for i, w := range w {
@@ -52,11 +53,13 @@ func TestOutageMovesNothing(t *testing.T) {
 }
 
 // watchDeaths notes in dead when a tracker declares somebody dead.
-func watchDeaths(b *bubble, t *Tracker, dead *bool) {
+func watchDeaths(b *bubble, t *Tracker, dead *atomic.Bool) {
 	b.watcher.Go(func() {
 		for b.ctx.Err() == nil {
 			for _, h := range t.Snapshot().Shards {
-				*dead = *dead || h.State == Dead
+				if h.State == Dead {
+					dead.Store(true)
+				}
 			}
 			time.Sleep(500 * time.Millisecond)
 		}
@@ -113,8 +116,8 @@ func TestMassSilence(t *testing.T) {
 func TestMassSilenceEndsInCalm(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		tracker, stop, w := b.startRing(4)
-		dead := false
-		watchDeaths(b, tracker, &dead)
+		dead := &atomic.Bool{}
+		watchDeaths(b, tracker, dead)
 		b.server.breakFor(hangs, "w1", "w2", "w3", "w4")
 		b.after(45 * time.Second)
 		if s := tracker.Snapshot(); s.Hold != HoldMassSilence {
@@ -126,8 +129,8 @@ func TestMassSilenceEndsInCalm(t *testing.T) {
 		b.expectState(tracker, "shard-3", Silent)
 		b.server.setFaults(nil)
 		b.after(80 * time.Second)
-		if s := tracker.Snapshot(); dead || s.Frozen {
-			t.Errorf("dead %v, snapshot %+v", dead, s)
+		if s := tracker.Snapshot(); dead.Load() || s.Frozen {
+			t.Errorf("dead %v, snapshot %+v", dead.Load(), s)
 		}
 		finish(w...)
 		stop()

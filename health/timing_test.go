@@ -1,6 +1,7 @@
 package health
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -44,8 +45,8 @@ func TestTimingChange(t *testing.T) {
 				b.pass(0)
 				w := b.startWorker("shard-1", "w", func(o *HeartbeatOptions) { o.Timing = from })
 				b.after(2 * time.Minute)
-				dead := false
-				watchDeaths(b, tracker, &dead)
+				dead := &atomic.Bool{}
+				watchDeaths(b, tracker, dead)
 				steps := []func(Timing) error{tracker.SetTiming, w.SetTiming}
 				if c.workerFirst {
 					steps[0], steps[1] = steps[1], steps[0]
@@ -56,8 +57,8 @@ func TestTimingChange(t *testing.T) {
 					}
 					b.pass(100 * time.Second)
 				}
-				if terms, _ := w.history(); terms != 1 || dead {
-					t.Errorf("%d terms, dead %v", terms, dead)
+				if terms, _ := w.history(); terms != 1 || dead.Load() {
+					t.Errorf("%d terms, dead %v", terms, dead.Load())
 				}
 				b.expectState(tracker, "shard-1", Alive)
 				w.kill("w")
