@@ -141,8 +141,15 @@ func rootsFirst(spec shardv1.ShardConfigSpec, resources []string) []string {
 // cleanAll goes on until no object of the resources has an owner in the ring. It returns how many it cleaned. A resource
 // that the API server does not serve (any more) has no objects.
 func (c *ringController) cleanAll(ctx context.Context, resources []string) (cleaned int, err error) {
+	if len(resources) == 0 {
+		return 0, nil
+	}
+	mapper, err := discover(ctx, c.api)
+	if err != nil {
+		return 0, err
+	}
 	for _, name := range resources {
-		resource, err := c.mapper.ResourceForWithContext(ctx, schema.ParseGroupResource(name).WithVersion(""))
+		resource, err := mapper.ResourceForWithContext(ctx, schema.ParseGroupResource(name).WithVersion(""))
 		if meta.IsNoMatchError(err) {
 			continue
 		}

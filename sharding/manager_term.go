@@ -9,8 +9,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/discovery/cached/memory"
-	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
@@ -76,7 +74,7 @@ func (t *term) prepare(ctx context.Context, all *sync.WaitGroup) error {
 	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: t.kube.EventsV1()})
 	t.termClients = termClients{
 		shards:    t.Manager.shards,
-		mapper:    newMapper(client),
+		api:       client,
 		configs:   configs.Lister().ShardConfigs(t.options.Namespace),
 		instances: instances.Lister().ShardInstances(t.options.Namespace),
 		recorder:  broadcaster.NewRecorder(scheme.Scheme, "shard-manager"),
@@ -102,10 +100,6 @@ func (t *term) prepare(ctx context.Context, all *sync.WaitGroup) error {
 		return fmt.Errorf("list ShardConfigs and ShardInstances: %w", result.Err)
 	}
 	return nil
-}
-
-func newMapper(client discovery.DiscoveryInterface) *restmapper.DeferredDiscoveryRESTMapper {
-	return restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(client))
 }
 
 func (t *term) watch(informer cache.SharedIndexInformer, changed func(object any)) error {

@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
 
@@ -25,7 +25,7 @@ import (
 // termClients are what one term talks to the API server with.
 type termClients struct {
 	shards    versioned.Interface
-	mapper    meta.ResettableRESTMapperWithContext
+	api       discovery.DiscoveryInterfaceWithContext
 	configs   listers.ShardConfigNamespaceLister
 	instances listers.ShardInstanceNamespaceLister
 	recorder  events.EventRecorder

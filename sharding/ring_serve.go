@@ -44,11 +44,8 @@ func (c *ringController) resolveTargets(ctx context.Context, config *shardv1.Sha
 	current := c.targets.Load()
 	due := !c.resolved.failed.IsZero() && time.Since(c.resolved.failed) >= resolveAgain
 	if current == nil || config.Generation != c.resolved.generation || due {
-		if due {
-			c.mapper.ResetWithContext(ctx)
-		}
 		c.resolved = resolvedTargets{generation: config.Generation}
-		next, err := resolveTargets(ctx, c.mapper, config.Spec.Targets)
+		next, err := c.discoverTargets(ctx, config.Spec.Targets)
 		switch {
 		case err != nil:
 			c.resolved.failed = time.Now()
@@ -281,4 +278,12 @@ func (c *countdown) await(ctx context.Context) {
 	case <-c.done:
 	case <-ctx.Done():
 	}
+}
+
+func (c *ringController) discoverTargets(ctx context.Context, targets []shardv1.Target) (*targetSet, error) {
+	mapper, err := discover(ctx, c.api)
+	if err != nil {
+		return nil, err
+	}
+	return resolveTargets(ctx, mapper, targets)
 }

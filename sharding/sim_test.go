@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -51,7 +52,7 @@ type sim struct {
 
 	mu      sync.Mutex
 	busy    map[types.UID]string // who reconciles the object now
-	calls   []string             // "worker object" or "worker object gone", in the order of their start
+	calls   []string             // "worker object" or "worker object gone"
 	overlap int
 }
 
@@ -237,10 +238,11 @@ func (s *sim) note(call string) {
 	s.mu.Unlock()
 }
 
-// took returns the calls since it was called last, without those of other objects if names are given.
+// took returns the calls since it was called last, in alphabetical order.
 func (s *sim) took() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	slices.Sort(s.calls)
 	calls := strings.Join(s.calls, ", ")
 	s.calls = nil
 	return calls

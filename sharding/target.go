@@ -1,10 +1,13 @@
 package sharding
 
 import (
+	"context"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/cache"
 
 	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
@@ -22,27 +25,27 @@ type target struct {
 func (t *target) name() string { return t.resource.GroupResource().String() }
 
 // targetFor finds the target of the ring that the controller serves, and the versions in which the API server has its resources.
-func targetFor(config *v1.ShardConfig, c Controller, mapper meta.RESTMapper) (*target, error) {
+func targetFor(ctx context.Context, config *v1.ShardConfig, c Controller, mapper meta.RESTMapperWithContext) (*target, error) {
 	spec, err := specFor(config, c.Resource)
 	if err != nil {
 		return nil, err
 	}
 	t := &target{childInformers: map[string]cache.SharedIndexInformer{}}
-	if t.resource, err = resourceIn(mapper, schema.GroupResource{Group: spec.Group, Resource: spec.Resource}); err != nil {
+	if t.resource, err = resourceIn(ctx, mapper, schema.GroupResource{Group: spec.Group, Resource: spec.Resource}); err != nil {
 		return nil, err
 	}
-	kind, err := mapper.KindFor(t.resource)
+	kind, err := mapper.KindForWithContext(ctx, t.resource)
 	if err != nil {
 		return nil, fmt.Errorf("kind of %s: %w", t.name(), err)
 	}
-	mapping, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
+	mapping, err := mapper.RESTMappingWithContext(ctx, kind.GroupKind(), kind.Version)
 	if err != nil {
 		return nil, fmt.Errorf("scope of %s: %w", t.name(), err)
 	}
 	t.kind, t.namespaced = kind.Kind, mapping.Scope.Name() == meta.RESTScopeNameNamespace
 	known := map[schema.GroupResource]bool{}
 	for _, child := range spec.Controlled {
-		resource, err := resourceIn(mapper, schema.GroupResource{Group: child.Group, Resource: child.Resource})
+		resource, err := resourceIn(ctx, mapper, schema.GroupResource{Group: child.Group, Resource: child.Resource})
 		if err != nil {
 			return nil, err
 		}
@@ -75,8 +78,17 @@ func specFor(config *v1.ShardConfig, resource schema.GroupResource) (*v1.Target,
 	return nil, fmt.Errorf("controller: Resource %s is not a target of ring %q", resource, config.Name)
 }
 
-func resourceIn(mapper meta.RESTMapper, resource schema.GroupResource) (schema.GroupVersionResource, error) {
-	gvr, err := mapper.ResourceFor(resource.WithVersion(""))
+// discover asks the API server what it serves. Groups that can't be asked, as their server is down, are left out.
+func discover(ctx context.Context, api discovery.DiscoveryInterfaceWithContext) (meta.RESTMapperWithContext, error) {
+	groups, err := restmapper.GetAPIGroupResourcesWithContext(ctx, api)
+	if err != nil {
+		return nil, fmt.Errorf("discover the resources of the API server: %w", err)
+	}
+	return restmapper.NewDiscoveryRESTMapperWithContext(groups), nil
+}
+
+func resourceIn(ctx context.Context, mapper meta.RESTMapperWithContext, resource schema.GroupResource) (schema.GroupVersionResource, error) {
+	gvr, err := mapper.ResourceForWithContext(ctx, resource.WithVersion(""))
 	if err != nil {
 		return schema.GroupVersionResource{}, fmt.Errorf("resource %s: %w", resource, err)
 	}

@@ -12,11 +12,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
@@ -101,7 +100,7 @@ type Worker struct {
 	kube     kubernetes.Interface
 	shards   versioned.Interface
 	metadata metadata.Interface
-	mapper   meta.RESTMapper
+	api      discovery.DiscoveryInterfaceWithContext
 	recorder recorder
 
 	controllers []Controller
@@ -147,7 +146,9 @@ func (w *Worker) connect(cfg *rest.Config) error {
 	if w.metadata, err = metadata.NewForConfig(own); err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
-	w.mapper = restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(w.kube.Discovery()))
+	if w.api, err = discovery.NewDiscoveryClientForConfig(own); err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
 	return nil
 }
 
@@ -266,23 +267,26 @@ func (w *Worker) prepare(ctx context.Context) error {
 	return nil
 }
 
-// resolve finds the target of a controller, and waits for a resource that the API server does not serve yet.
+// resolve finds the target of a controller. It waits for a resource that the API server does not serve yet, and for an API
+// server that does not answer.
 func (w *Worker) resolve(ctx context.Context, c Controller) (*target, error) {
 	for {
 		config, err := w.ring.wait(ctx)
 		if err != nil {
 			return nil, err
 		}
-		t, err := targetFor(config, c, w.mapper)
-		if err == nil || !meta.IsNoMatchError(err) {
-			return t, err
+		mapper, err := discover(ctx, w.api)
+		if err == nil {
+			var t *target
+			if t, err = targetFor(ctx, config, c, mapper); err == nil || !meta.IsNoMatchError(err) {
+				return t, err
+			}
 		}
-		w.logger.Error(err, "A target of the ring does not exist, will look again")
+		w.logger.Error(err, "The target is not there yet, will look again")
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-time.After(2 * time.Second):
-			meta.MaybeResetRESTMapper(w.mapper)
 		}
 	}
 }
