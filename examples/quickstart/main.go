@@ -89,10 +89,12 @@ func run(ctx context.Context, o options, screen *screen) (good bool, err error) 
 		_ = os.RemoveAll(dir)
 	}()
 	screen.say("Building the manager and the worker, and starting the control plane ...")
-	programs, err := buildPrograms(ctx, dir)
-	if err != nil {
-		return false, err
-	}
+	building, stopBuilding := context.WithCancel(ctx)
+	build := startBuild(building, dir)
+	defer func() {
+		stopBuilding()
+		_, _ = build() // has ended before its directory goes
+	}()
 	cluster, err := openCluster(ctx, o.namespace, dir, screen)
 	if err != nil {
 		return false, err
@@ -102,25 +104,45 @@ func run(ctx context.Context, o options, screen *screen) (good bool, err error) 
 	if err != nil {
 		return false, err
 	}
-	crew := &crew{dir: dir, programs: programs, namespace: o.namespace, ring: o.ring, identity: cluster.identity}
+	crew := &crew{dir: dir, namespace: o.namespace, ring: o.ring, identity: cluster.identity}
 	defer crew.kill()
 	defer func() { err = errors.Join(err, cleanUp(ctx, stage, crew, screen)) }()
-	return perform(ctx, stage, crew, screen)
-}
-
-// perform sets the stage and takes the tour.
-func perform(ctx context.Context, stage *stage, crew *crew, screen *screen) (good bool, err error) {
 	begin := time.Now()
-	screen.say("API server %s: installing the CRDs, creating %d TLS Secrets in namespace %s ...", stage.admin.Host, stage.secrets, stage.namespace)
+	screen.say("API server %s: installing the CRDs, creating %d TLS Secrets in namespace %s ...", stage.admin.Host, o.secrets, o.namespace)
 	if err := stage.set(ctx); err != nil {
 		return false, err
 	}
+	if crew.programs, err = build(); err != nil {
+		return false, err
+	}
+	screen.say("Ready after %.1fs. The tour:", time.Since(begin).Seconds())
+	return perform(ctx, stage, crew, screen)
+}
+
+// startBuild begins to build the programs; the result waits for its end.
+func startBuild(ctx context.Context, dir string) func() (map[string]string, error) {
+	var programs map[string]string
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		programs, err = buildPrograms(ctx, dir)
+	}()
+	return func() (map[string]string, error) {
+		<-done
+		return programs, err
+	}
+}
+
+// perform takes the tour.
+func perform(ctx context.Context, stage *stage, crew *crew, screen *screen) (good bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	observer, err := observe(ctx, stage.admin, stage.ring, stage.namespace)
 	if err != nil {
 		return false, err
 	}
-	screen.say("Ready after %.1fs. The tour:", time.Since(begin).Seconds())
-	begin = time.Now()
+	begin := time.Now()
 	t := &tour{options: stage.options, screen: screen, crew: crew, observer: observer}
 	if err := t.run(ctx); err != nil {
 		return false, err
@@ -137,11 +159,9 @@ func perform(ctx context.Context, stage *stage, crew *crew, screen *screen) (goo
 // cleanUp ends the tour in a cluster that stays. It goes on after Ctrl-C, but
 // not for long.
 func cleanUp(ctx context.Context, stage *stage, crew *crew, screen *screen) error {
-	if stage.embedded {
-		return nil // all goes with the control plane
+	if stage.embedded || !stage.made {
+		return nil // all goes with the control plane, or nothing is there
 	}
 	screen.say("Cleaning up: the ring, the processes, the roles, namespace %s; the CRDs stay ...", stage.namespace)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
-	defer cancel()
-	return stage.strike(ctx, func() error { return crew.retire(30 * time.Second) })
+	return stage.strike(context.WithoutCancel(ctx), crew.retire)
 }

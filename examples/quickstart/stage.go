@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -86,32 +87,47 @@ func ringConfig(o options) *shardv1.ShardConfig {
 	}
 }
 
+// strikeLimit bounds each part of cleaning up.
+const strikeLimit = 40 * time.Second
+
 // strike takes away what set has made in a cluster that is not ours. The ring
 // goes first, while the manager still runs, so that nothing of it stays on any
-// object. The definitions stay: others may have begun to use them.
-func (s *stage) strike(ctx context.Context, retire func() error) error {
+// object. The definitions stay: others may have begun to use them. What fails
+// does not keep the rest from being done.
+func (s *stage) strike(ctx context.Context, retire func(time.Duration) error) error {
 	if s.embedded || !s.made {
 		return nil
 	}
-	err := s.shards.ShardV1().ShardConfigs(s.namespace).Delete(ctx, s.ring, metav1.DeleteOptions{})
+	var errs []error
+	for _, part := range []func(context.Context) error{
+		s.deleteRing,
+		func(context.Context) error { return retire(strikeLimit) },
+		func(ctx context.Context) error { return deleteRBAC(ctx, s.dynamic, s.namespace) },
+		func(ctx context.Context) error { return deleteNamespace(ctx, s.kube, s.namespace) },
+	} {
+		limited, cancel := context.WithTimeout(ctx, strikeLimit)
+		errs = append(errs, part(limited))
+		cancel()
+	}
+	return errors.Join(errs...)
+}
+
+// deleteRing returns when the manager has cleaned up and the ring is gone.
+func (s *stage) deleteRing(ctx context.Context) error {
+	configs := s.shards.ShardV1().ShardConfigs(s.namespace)
+	err := configs.Delete(ctx, s.ring, metav1.DeleteOptions{})
 	for err == nil {
 		select {
 		case <-ctx.Done():
 			err = context.Cause(ctx)
 		case <-time.After(250 * time.Millisecond):
-			_, err = s.shards.ShardV1().ShardConfigs(s.namespace).Get(ctx, s.ring, metav1.GetOptions{})
+			_, err = configs.Get(ctx, s.ring, metav1.GetOptions{})
 		}
 	}
 	if !apierrors.IsNotFound(err) {
 		return fmt.Errorf("deleting ShardConfig %s: %w", s.ring, err)
 	}
-	if err := retire(); err != nil {
-		return err
-	}
-	if err := deleteRBAC(ctx, s.dynamic, s.namespace); err != nil {
-		return err
-	}
-	return deleteNamespace(ctx, s.kube, s.namespace)
+	return nil
 }
 
 // hints say how to look around with kubectl.
