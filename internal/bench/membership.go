@@ -105,13 +105,13 @@ func join(ctx context.Context, c *cluster, line *timeline.Recorder, t *table) er
 	}
 	took := lastOf(roots).Sub(asked).Seconds()
 	// A bare loop of as many patches: a drain label, a child and an owner label for each.
-	if err := c.createNamespace(ctx, "bare", false); err != nil {
+	if err := c.createNamespace(ctx, "bare-objects", false); err != nil {
 		return err
 	}
-	if err := c.createSecrets(ctx, "bare", 0, len(roots)); err != nil {
+	if err := c.createSecrets(ctx, "bare-objects", 0, len(roots)); err != nil {
 		return err
 	}
-	bare, patches, err := c.bareLoop(ctx, "bare", len(roots), 3)
+	bare, patches, err := c.bareLoop(ctx, "bare-objects", len(roots), 3)
 	if err != nil {
 		return err
 	}

@@ -145,7 +145,10 @@ func TestDeletedWhileDraining(t *testing.T) {
 	setup := func(holds bool) func(*local) error {
 		return s.secretsOnly(func(ctx context.Context, l *local, key types.NamespacedName) (sharding.Result, error) {
 			if holds {
-				<-release
+				select {
+				case <-release:
+				case <-ctx.Done():
+				}
 			}
 			root := l.secret(key)
 			if root == nil || root.DeletionTimestamp == nil || !slices.Contains(root.Finalizers, finalizer) {

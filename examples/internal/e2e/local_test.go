@@ -88,7 +88,7 @@ func (l *local) add(group, resource, kind string, informer cache.SharedIndexInfo
 	keys := ring.NewPrefix(group, kind)
 	return l.Add(sharding.Controller{
 		Resource: schema.GroupResource{Group: group, Resource: resource}, Informer: informer,
-		MinBackoff: 10 * time.Millisecond, MaxBackoff: 100 * time.Millisecond,
+		Concurrency: 32, MinBackoff: 10 * time.Millisecond, MaxBackoff: 100 * time.Millisecond,
 		Reconcile: func(ctx context.Context, key types.NamespacedName) (sharding.Result, error) {
 			run, err := l.witness.Begin(keys.Key(key.Namespace, key.Name), "", 0)
 			if err != nil {

@@ -3,7 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"io"
+	"log/slog"
 	"os"
 	"testing"
 	"time"
@@ -23,8 +23,7 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	// The workers in this process: the tests say what matters of them.
-	klog.LogToStderr(false)
-	klog.SetOutput(io.Discard)
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
 	dir, err := os.MkdirTemp("", "shard-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
