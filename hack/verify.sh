@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Verifies the tree without changing it: generated files are what the generators make, and gofmt, go vet and staticcheck have nothing to
-# say about this module and the nested ones. Usage: hack/verify.sh (no arguments). Exit code 1 means that something was found, and
+# Verifies the tree without changing it: generated files are what the generators make, and hack/lint.sh finds nothing. Usage: hack/verify.sh (no arguments). Exit code 1 means that something was found, and
 # everything that was found has been printed.
 set -uo pipefail
 export GOTOOLCHAIN=local GOWORK=off LC_ALL=C
@@ -28,23 +27,7 @@ else
   fail "the generators failed"
 fi
 
-say "gofmt"
-unformatted="$(gofmt -l .)"
-if [ -n "$unformatted" ]; then
-  echo "$unformatted"
-  fail "gofmt would change these files: run gofmt -w on them"
-fi
-
-staticcheck="$(go -C hack/tools tool -n staticcheck)" || exit 1
-while IFS= read -r mod; do
-  dir="$(dirname "$mod")"
-  packages="$(cd "$dir" && go list ./...)" || fail "go list failed in $dir"
-  [ -n "$packages" ] || continue
-  say "go vet and staticcheck in $dir"
-  (cd "$dir" && go vet ./...) || fail "go vet found something in $dir"
-  # Generated code is as good as its generator: client-go's own informers use what client-go deprecates.
-  grep -v '/generated/' <<<"$packages" | (cd "$dir" && xargs "$staticcheck") || fail "staticcheck found something in $dir"
-done < <(find . -name go.mod -not -path '*/testdata/*' | sort)
+hack/lint.sh || failed=1
 
 [ "$failed" = 0 ] && say "all is well"
 exit "$failed"

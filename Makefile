@@ -1,0 +1,37 @@
+# Everything that is needed beyond Go and make is built or installed by these targets; they say so when it takes long.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export GOTOOLCHAIN := local
+
+.PHONY: help quickstart test race bench generate verify lint build controlplane
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+quickstart: ## See a sharded controller at work on a real API server, in about a minute (KEEP=1 keeps it, KUBECONFIG=... uses your cluster)
+	@go run ./examples/quickstart
+
+test: controlplane ## Run all tests, with those on a real control plane
+	go test -timeout 20m ./...
+
+race: controlplane ## Run the tests of the library under the race detector
+	go test -race -timeout 20m ./ring/... ./balancer/... ./sharding/... ./apis/shard/... ./examples/worker/... ./examples/manager/...
+
+bench: controlplane ## Measure: the ring and the balancer, then the whole system on a real control plane
+	go test -run '^$$' -bench . -benchmem ./ring ./balancer
+	go run ./internal/bench
+
+generate: ## Generate clients, CRDs and deep copies from apis/shard/v1
+	hack/generate.sh
+
+verify: ## Check that generated files are up to date, and lint
+	hack/verify.sh
+
+lint: ## Check gofmt, go mod tidy, go vet and staticcheck
+	hack/lint.sh
+
+build: ## Build the reference manager and worker into bin/
+	go build -o bin/ ./examples/manager ./examples/worker
+
+controlplane: ## Build etcd and kube-apiserver for the tests, unless they are cached or KUBEBUILDER_ASSETS names them
+	@go run ./internal/controlplane/run -build
