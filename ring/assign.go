@@ -35,16 +35,16 @@ func (r *Ring) Assign(members []Member, opts ...Option) (*Ring, error) {
 		return nil, err
 	}
 	if len(members) == 0 {
-		return newRing(members, freeTable(slots, 0)), nil
+		return fromTable(members, freeTable(slots, 0)), nil
 	}
 	list := r.carryOver(members, slots)
 	if len(list) == 1 && int(list[0].owner) == len(members) {
-		return newRing(members, layOut(members, ledger)), nil
+		return fromTable(members, layOut(members, ledger)), nil
 	}
 	a := newAssigner(list, members, ledger, o.tolerance)
 	a.fillFree()
 	a.takeFromDonors(r.shrunk(members))
-	return newRing(members, a.table()), nil
+	return a.ring(members), nil
 }
 
 // carryOver returns the slots with the owners they have in r, as far as these are members. All other slots are free.

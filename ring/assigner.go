@@ -16,7 +16,7 @@ type segment struct {
 // assigner moves slots between members. Everything is counted in units of the ledger.
 type assigner struct {
 	ledger ledger
-	list   []segment // linked, not in order
+	list   []segment // linked, the first one is the first, all others are in any order
 	free   uint16    // the owner of slots that nobody owns
 	have   []int64   // what each member has; the last is what is free
 	share  []int64   // what each should have
@@ -80,16 +80,29 @@ func (a *assigner) takers() []uint16 {
 	return takers
 }
 
-// table writes the list out.
-func (a *assigner) table() []uint16 {
+// ring writes the list out.
+func (a *assigner) ring(members []Member) *Ring {
 	table := make([]uint16, a.ledger.slots)
-	for _, s := range a.list {
-		owned := table[s.start:s.end]
-		for i := range owned {
-			owned[i] = s.owner
+	runs := make([]run, 0, len(a.list))
+	for i := int32(0); i >= 0; i = a.list[i].next {
+		s := a.list[i]
+		fill(table[s.start:s.end], s.owner)
+		if last := len(runs) - 1; last < 0 || runs[last].owner != s.owner {
+			runs = append(runs, run{s.start, s.owner})
 		}
 	}
-	return table
+	return newRing(members, table, slices.Clip(runs))
+}
+
+// fill writes the owner to all slots; copying what is written already is many times faster than one by one.
+func fill(slots []uint16, owner uint16) {
+	if len(slots) == 0 {
+		return
+	}
+	slots[0] = owner
+	for done := 1; done < len(slots); done *= 2 {
+		copy(slots[done:], slots[:done])
+	}
 }
 
 // hand gives the slots from start up to end, all of which are in segment i, to a member, and returns the segment they

@@ -35,7 +35,7 @@ func (r *Ring) Defragment(budget float64, opts ...Option) (*Ring, error) {
 		switch {
 		case spent > 0:
 			left -= spent
-			r = newRing(r.members, a.table())
+			r = a.ring(r.members)
 		case shift:
 			return r, nil
 		default:

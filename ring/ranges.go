@@ -198,7 +198,7 @@ func fromClaims(claims []Claim, opts []Option) (*Ring, []Fault, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	empty := newRing(members, freeTable(slots, len(members)))
+	empty := fromTable(members, freeTable(slots, len(members)))
 	if len(members) == 0 {
 		return empty, nil, nil
 	}
@@ -213,7 +213,7 @@ func fromClaims(claims []Claim, opts []Option) (*Ring, []Fault, error) {
 	}
 	if fits := 1 << (32 - min(32, bits.TrailingZeros32(ends))); o.slots == 0 && fits <= MaxSlots && fits > slots {
 		slots = fits
-		empty = newRing(members, freeTable(slots, len(members)))
+		empty = fromTable(members, freeTable(slots, len(members)))
 	}
 	slices.SortFunc(list, func(a, b claimed) int {
 		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.End, b.End), cmp.Compare(a.owner, b.owner))
@@ -223,9 +223,7 @@ func fromClaims(claims []Claim, opts []Option) (*Ring, []Fault, error) {
 
 func freeTable(slots, members int) []uint16 {
 	table := make([]uint16, slots)
-	for i := range table {
-		table[i] = uint16(members)
-	}
+	fill(table, uint16(members))
 	return table
 }
 
@@ -273,7 +271,7 @@ func (r *Ring) fill(list []claimed) (*Ring, []Fault, error) {
 			table[slot] = r.free()
 		}
 	}
-	return newRing(r.members, table), faults, nil
+	return fromTable(r.members, table), faults, nil
 }
 
 func (r *Ring) nameAt(i int) string {

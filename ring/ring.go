@@ -28,20 +28,23 @@ func New(members []Member, opts ...Option) (*Ring, error) {
 	return (*Ring)(nil).Assign(members, opts...)
 }
 
-// make0 returns the ring with the given members, which are sorted and valid, and table, which it takes over.
-func newRing(members []Member, table []uint16) *Ring {
+// newRing returns the ring with the given members, which are sorted and valid, table and runs, which it takes over.
+func newRing(members []Member, table []uint16, runs []run) *Ring {
 	r := &Ring{
 		table:   table,
 		shift:   uint8(64 - bits.Len(uint(len(table)-1))),
 		members: members,
 		names:   make([]string, len(members)+1),
+		runs:    runs,
 	}
 	for i, m := range members {
 		r.names[i] = m.ID
 	}
-	r.runs = runsOf(table)
 	return r
 }
+
+// fromTable returns the ring with the given members and table.
+func fromTable(members []Member, table []uint16) *Ring { return newRing(members, table, runsOf(table)) }
 
 func runsOf(table []uint16) []run {
 	n := 0

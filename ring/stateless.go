@@ -42,7 +42,7 @@ func Stateless(members []Member, opts ...Option) (*Ring, error) {
 		}
 		r.rest()
 	}
-	return newRing(members, r.table), nil
+	return fromTable(members, r.table), nil
 }
 
 // maxRounds bounds the rounds of darts. In each, about as many are thrown as there are slots; after k rounds a slot is

@@ -101,7 +101,7 @@ func objectOf(rng *rand.Rand, shards []balancer.Shard) balancer.Object {
 func checkAnswers(newStrategy func() balancer.Strategy) error {
 	rng := rand.New(rand.NewPCG(1, 11))
 	strategy := newStrategy()
-	for range 40 {
+	for range 15 {
 		for _, n := range sizes {
 			shards := shardsOf(rng, n)
 			r, err := ringOf(rng, shards)
