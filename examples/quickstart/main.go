@@ -143,7 +143,7 @@ func perform(ctx context.Context, stage *stage, crew *crew, screen *screen) (goo
 		return false, err
 	}
 	begin := time.Now()
-	t := &tour{options: stage.options, screen: screen, crew: crew, observer: observer}
+	t := &tour{options: stage.options, screen: screen, crew: crew, observer: observer, writeCost: stage.writeCost}
 	if err := t.run(ctx); err != nil {
 		return false, err
 	}

@@ -26,8 +26,10 @@ type tour struct {
 	screen   *screen
 	crew     *crew
 	observer *observer
-	stopped  set // shards that were stopped or killed on purpose
-	outcomes []outcome
+	// writeCost is what one of many writes takes on this API server.
+	writeCost time.Duration
+	stopped   set // shards that were stopped or killed on purpose
+	outcomes  []outcome
 }
 
 // step is one thing that happens to the ring.
@@ -122,7 +124,7 @@ func (t *tour) die(id string) step {
 		judge: func(o *outcome, before, _ snapshot) {
 			had, _ := before.ownedBy(id)
 			o.left(id, had)
-			o.within(takeoverLimit(t.lease))
+			o.within(takeoverLimit(t.lease), time.Duration(2*had)*t.writeCost) // each Secret, and its report
 		},
 	}
 }

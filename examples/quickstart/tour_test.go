@@ -48,6 +48,7 @@ func TestTourOfAForeignCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("KUBECONFIG", kubeconfig)
+	t.Setenv("TMPDIR", t.TempDir()) // logs of a tour that fails stay there
 	kube, err := kubernetes.NewForConfig(plane.Config())
 	if err != nil {
 		t.Fatal(err)
@@ -111,6 +112,7 @@ func TestATakenNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("KUBECONFIG", kubeconfig)
+	t.Setenv("TMPDIR", t.TempDir()) // logs of a tour that fails stay there
 	out := &transcript{}
 	good, err := run(t.Context(), options{namespace: "default", ring: "auditor", secrets: 60, lease: 10 * time.Second}, &screen{out: out})
 	if good || err == nil || !strings.Contains(err.Error(), "the namespace default exists") {
