@@ -129,7 +129,7 @@ func (a *assigner) finish(ctx context.Context, f *finder, root *metav1.PartialOb
 	a.failures++
 	failures := a.failures
 	a.mu.Unlock()
-	if errors.Is(err, balancer.ErrNoShard) || errors.Is(err, errNoStrategy) || ctx.Err() != nil {
+	if errors.Is(err, balancer.ErrNoShard) || errors.Is(err, errUnheard) || errors.Is(err, errNoStrategy) || ctx.Err() != nil {
 		return // a change of the placement will cause the next list
 	}
 	if failures == 1 || failures%100 == 0 {

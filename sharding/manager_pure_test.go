@@ -2,6 +2,7 @@ package sharding
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -71,6 +72,7 @@ func TestStandings(t *testing.T) {
 		{"released, never a member", shardFact{instance: plain, state: health.Released, since: now}, standingPending, "---"},
 		{"unknown, was a member", shardFact{instance: plain, state: health.Unknown, member: true}, standingServing, "m-l"},
 		{"unknown, new", shardFact{instance: plain, state: health.Unknown}, standingPending, "---"},
+		{"unknown, was a member, to be heard soon", shardFact{instance: plain, state: health.Unknown, member: true, unheard: true}, standingServing, "m-l"},
 		{"unknown and draining", shardFact{instance: draining, state: health.Unknown}, standingDraining, "--l"},
 		{"unknown, taken", shardFact{instance: plain, state: health.Unknown, taken: true, member: true}, standingGone, "---"},
 	} {
@@ -200,6 +202,29 @@ func TestPlacerKeepsCountOfWritesOnTheirWay(t *testing.T) {
 	}
 	if n := p.givenSince("a", true); n != 0 {
 		t.Errorf("a was given %d after the reset", n)
+	}
+}
+
+func TestObjectsWaitForAShardThatWillSoonBeHeard(t *testing.T) {
+	target := &rootTarget{prefix: ring.NewPrefix("", "Secret"), objects: labels.Everything()}
+	p := aPlacement(t, "a", "b")
+	p.unheard = map[string]bool{"b": true}
+	waiting := 0
+	for i := range 100 {
+		switch d, err := p.place(target.object("ns", fmt.Sprint(i), "")); {
+		case errors.Is(err, errUnheard):
+			waiting++
+		case err != nil || d.Shard != "a":
+			t.Errorf("placed on %q, %v", d.Shard, err)
+		}
+	}
+	if waiting < 30 || waiting > 70 || p.eligible("b") || !p.canPlace() {
+		t.Errorf("%d of 100 objects wait for the shard that is to get half of them", waiting)
+	}
+	delete(p.live, "a")
+	p.unheard["a"] = true
+	if p.canPlace() {
+		t.Error("nobody has been heard, and yet objects can be placed")
 	}
 }
 

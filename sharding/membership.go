@@ -25,6 +25,8 @@ type shardFact struct {
 	member bool
 	// taken says that its Lease is held by this manager, or that its objects have been given away and it has not come back.
 	taken bool
+	// unheard says that this manager has seen its Lease, and has not yet had the time to see whether it is being renewed.
+	unheard bool
 	// objects is how many the manager believes it has.
 	objects int64
 }
@@ -52,6 +54,9 @@ type membership struct {
 	members []ring.Member
 	// shards are those that strategies see.
 	shards []balancer.Shard
+	// unheard are shards that may receive objects if they turn out to be alive. What belongs there waits: it is a matter of
+	// seconds after the start of a manager, and giving it to others would mean to move it soon after.
+	unheard map[string]bool
 	// ready is how many may receive objects.
 	ready int
 	// recheck is after which time the same facts may mean something else; 0 for never.
@@ -61,11 +66,14 @@ type membership struct {
 // membershipOf decides what the manager does about each shard. A shard that has released its Lease without draining is
 // waited for until grace has passed: so long may the restart of a process take without moving its objects.
 func membershipOf(facts []shardFact, grace time.Duration, now time.Time) membership {
-	m := membership{standings: make(map[string]standing, len(facts))}
+	m := membership{standings: make(map[string]standing, len(facts)), unheard: map[string]bool{}}
 	facts = slices.SortedFunc(slices.Values(facts), func(a, b shardFact) int { return strings.Compare(a.id, b.id) })
 	for _, f := range facts {
 		s, recheck := f.standing(grace, now)
 		m.standings[f.id] = s
+		if f.unheard {
+			m.unheard[f.id] = true
+		}
 		if recheck > 0 && (m.recheck == 0 || recheck < m.recheck) {
 			m.recheck = recheck
 		}
@@ -85,7 +93,7 @@ func membershipOf(facts []shardFact, grace time.Duration, now time.Time) members
 		}
 	}
 	for _, s := range m.shards {
-		if s.Eligible() {
+		if s.Eligible() && !m.unheard[s.ID] {
 			m.ready++
 		}
 	}
@@ -143,7 +151,7 @@ func (f shardFact) view() balancer.Shard {
 	s := balancer.Shard{
 		ID: f.id, Weight: f.weight(), Objects: max(0, f.objects),
 		Draining: f.draining(),
-		Silent:   f.state != health.Alive,
+		Silent:   f.state != health.Alive && !f.unheard,
 		Cordoned: f.deleted || f.instance == nil || f.instance.Spec.Cordoned,
 	}
 	if f.instance != nil && f.instance.Status.Load != nil {

@@ -41,6 +41,8 @@ func wantedFor(p *placement, t *rootTarget, ring string, selected bool, root met
 	}
 	decision, err := p.place(t.object(root.GetNamespace(), root.GetName(), owner))
 	switch {
+	case errors.Is(err, errUnheard):
+		return keep, "", nil
 	case errors.Is(err, balancer.ErrNoShard):
 		if draining && !p.eligible(target) {
 			return abort, "", nil

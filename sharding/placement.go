@@ -16,12 +16,18 @@ type placement struct {
 	strategy balancer.Strategy
 	// live are the shards that own what their label is on. An object with another owner has none.
 	live map[string]bool
+	// unheard are shards of which it will soon be known whether they are alive. Nothing is given to them until then, nor to
+	// others in their place.
+	unheard map[string]bool
 	// joined are the shards that the slot table gave slots to when it last changed, and that had none before.
 	joined map[string]bool
 }
 
 // errNoStrategy: the ShardConfig names a strategy that does not exist, and there has been no other.
 var errNoStrategy = errors.New("no strategy")
+
+// errUnheard: the object belongs on a shard that is not known yet to be alive.
+var errUnheard = errors.New("the shard has yet to be seen alive")
 
 // place answers with an eligible shard, or with the owner of the object if it stays, or with an error.
 func (p *placement) place(o balancer.Object) (balancer.Decision, error) {
@@ -31,6 +37,9 @@ func (p *placement) place(o balancer.Object) (balancer.Decision, error) {
 	d, err := p.strategy.Place(p.view, o)
 	if err != nil || d.Shard == o.Owner && d.Shard != "" {
 		return d, err
+	}
+	if p.unheard[d.Shard] {
+		return d, errUnheard
 	}
 	if !p.eligible(d.Shard) { // strategies can be anybody's
 		return d, balancer.ErrNoShard
@@ -43,7 +52,7 @@ func (p *placement) eligible(shard string) bool {
 		return false
 	}
 	s, ok := p.view.Shard(shard)
-	return ok && s.Eligible()
+	return ok && s.Eligible() && !p.unheard[shard]
 }
 
 // isLive says whether the shard keeps what it owns: alive, or not known to be dead.
@@ -59,7 +68,8 @@ func (p *placement) liveShards() []string {
 
 // canPlace says whether anybody may receive objects.
 func (p *placement) canPlace() bool {
-	return p != nil && p.strategy != nil && len(p.view.Eligible()) > 0
+	return p != nil && p.strategy != nil &&
+		slices.ContainsFunc(p.view.Eligible(), func(s balancer.Shard) bool { return !p.unheard[s.ID] })
 }
 
 // placer holds the current placement and knows which writes are on their way to which shard: from the moment that a placement

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -247,7 +248,7 @@ func (c *ringController) place(ctx context.Context, members membership, instance
 		return fmt.Errorf("view of the shards: %w", err)
 	}
 	former := c.placer.load()
-	next := &placement{view: view, strategy: c.strategy, live: members.live()}
+	next := &placement{view: view, strategy: c.strategy, live: members.live(), unheard: members.unheard}
 	if table != c.table {
 		next.joined = newMembers(c.table, table)
 		c.generation++
@@ -276,7 +277,7 @@ func moves(former, next *placement) bool {
 	if former == nil || former.strategy != next.strategy || former.view.Ring() != next.view.Ring() {
 		return true
 	}
-	return !slices.EqualFunc(former.view.Shards(), next.view.Shards(), func(a, b balancer.Shard) bool {
+	return !maps.Equal(former.unheard, next.unheard) || !slices.EqualFunc(former.view.Shards(), next.view.Shards(), func(a, b balancer.Shard) bool {
 		return a.ID == b.ID && a.Eligible() == b.Eligible() && a.Draining == b.Draining && a.Weight == b.Weight
 	})
 }
@@ -290,7 +291,7 @@ func receives(former, next *placement) bool {
 		return true
 	}
 	for _, s := range next.view.Eligible() {
-		if !former.eligible(s.ID) {
+		if next.eligible(s.ID) && !former.eligible(s.ID) {
 			return true
 		}
 	}

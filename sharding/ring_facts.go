@@ -1,6 +1,7 @@
 package sharding
 
 import (
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -59,7 +60,8 @@ func (c *ringController) facts(instances map[string]*shardv1.ShardInstance) []sh
 		}
 		_, stray := c.strays[id] // objects have turned up since
 		facts = append(facts, shardFact{
-			id: id, instance: c.remembered[id], deleted: instances[id] == nil, state: known.State, since: known.Since,
+			unheard: known.State == health.Unknown && known.Holder != "" && !strings.HasPrefix(known.Holder, health.ManagerPrefix),
+			id:      id, instance: c.remembered[id], deleted: instances[id] == nil, state: known.State, since: known.Since,
 			member: c.table.Has(id), taken: c.taken[id] && !stray, objects: c.objects(id),
 		})
 	}
