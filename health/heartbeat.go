@@ -78,8 +78,9 @@ type Heartbeat struct {
 	timing   atomic.Int64 // lease duration
 	nudge    chan struct{}
 
-	run sync.Mutex // held by Run, Release and Delete
-	ran bool       // guarded by run
+	run      sync.Mutex    // held by Run, Release and Delete
+	ran      bool          // guarded by run
+	patience time.Duration // how long to wait for an answer, of Run alone
 }
 
 // NewHeartbeat checks the options and makes a Heartbeat; it talks to nobody.
@@ -209,9 +210,12 @@ func (h *Heartbeat) attempt(ctx context.Context, c *claim) error {
 		ctx = context.WithoutCancel(ctx) // a stopping process keeps its Lease until its work has ended
 	}
 	logger := klog.FromContext(ctx).WithValues("lease", klog.KRef(h.options.Namespace, h.options.Name))
-	ctx, cancel := context.WithTimeout(ctx, h.currentTiming().RetryPeriod())
+	timing, begun := h.currentTiming(), time.Now()
+	ctx, cancel := context.WithTimeout(ctx, min(max(h.patience, timing.RetryPeriod()), timing.RequestTimeout()))
 	defer cancel()
 	err := c.attempt(klog.NewContext(ctx, logger))
+	// A server that is slow gets more time at the next attempt; one that hangs only costs a retry period at first.
+	h.patience = 2 * time.Since(begun)
 	switch {
 	case err == nil:
 		return nil

@@ -462,3 +462,18 @@ func TestHeartbeatLongerTiming(t *testing.T) {
 		w.finish()
 	})
 }
+
+// A server that needs longer than a retry period for every answer keeps the
+// heartbeat alive, as long as it answers within the request timeout.
+func TestHeartbeatOnASlowServer(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		w := b.startWorker("shard-1", "a")
+		b.after(time.Second)
+		b.server.breakFor(slow)
+		b.after(10 * time.Minute)
+		if terms, causes := w.history(); terms != 1 || len(causes) != 0 || !w.Active() {
+			t.Errorf("terms %d, causes %v, active %v", terms, causes, w.Active())
+		}
+		w.finish()
+	})
+}

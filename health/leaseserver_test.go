@@ -32,6 +32,7 @@ const (
 	hangs        // no answer, nothing done
 	loses        // done, but the answer never arrives
 	delays       // done 3 s later, when nobody waits for it any more
+	slow         // done, and answered after 3 s
 )
 
 // leaseServer is a Lease API in memory: real compare-and-swap, resource
@@ -213,6 +214,12 @@ func do[T any](ctx context.Context, c leaseClient, verb string, run func() (T, e
 		time.AfterFunc(3*time.Second, func() { _, _ = locked() })
 	case f == works:
 		return locked()
+	case f == slow:
+		select {
+		case <-time.After(3 * time.Second):
+			return locked()
+		case <-ctx.Done():
+		}
 	}
 	<-ctx.Done()
 	return none, fmt.Errorf("%s: %w", verb, ctx.Err())

@@ -88,7 +88,7 @@ func isRefusal(err error) bool {
 // take writes the Lease with ourselves as the holder; old is what it must be.
 func (t *Tracker) take(ctx context.Context, id string, old *coordinationv1.Lease) error {
 	timing, sent := t.currentTiming(), time.Now()
-	request, cancel := context.WithTimeout(ctx, timing.RetryPeriod())
+	request, cancel := context.WithTimeout(ctx, timing.RequestTimeout())
 	defer cancel()
 	var written *coordinationv1.Lease
 	var err error
@@ -156,7 +156,7 @@ func (t *Tracker) GiveBack(ctx context.Context, id string, remove bool) error {
 }
 
 func (t *Tracker) give(ctx context.Context, id string, l *coordinationv1.Lease, remove bool) error {
-	request, cancel := context.WithTimeout(ctx, t.currentTiming().RetryPeriod())
+	request, cancel := context.WithTimeout(ctx, t.currentTiming().RequestTimeout())
 	defer cancel()
 	// We stop before we ask: the answer may be lost, and the next holder act.
 	t.mu.Lock()

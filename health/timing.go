@@ -45,8 +45,12 @@ func (t Timing) Validate() error {
 func (t Timing) RenewDeadline() time.Duration { return t.LeaseDuration * 2 / 3 }
 
 // RetryPeriod is the pause from the start of one renewal, or one look at the
-// Leases, to the next: 2/15 of the lease duration. It also bounds each request.
+// Leases, to the next: 2/15 of the lease duration.
 func (t Timing) RetryPeriod() time.Duration { return t.LeaseDuration * 2 / 15 }
+
+// RequestTimeout bounds each request: two retry periods. A server may be that
+// slow, and nobody is taken for dead.
+func (t Timing) RequestTimeout() time.Duration { return 2 * t.RetryPeriod() }
 
 // SilentAfter is the time without a heartbeat after which a shard counts as
 // silent and gets no new objects: three retry periods.

@@ -30,7 +30,7 @@ func (t *Tracker) read(ctx context.Context) {
 	if !full {
 		options.Limit = 1
 	}
-	request, cancel := context.WithTimeout(ctx, t.currentTiming().RetryPeriod())
+	request, cancel := context.WithTimeout(ctx, t.currentTiming().RequestTimeout())
 	defer cancel()
 	list, err := t.leases.List(request, options)
 	if err != nil {
@@ -171,7 +171,7 @@ func (t *Tracker) look(ctx context.Context, id string) (*coordinationv1.Lease, e
 	t.mu.Lock()
 	begun, sequence := time.Now(), t.sequence
 	t.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, t.currentTiming().RetryPeriod())
+	ctx, cancel := context.WithTimeout(ctx, t.currentTiming().RequestTimeout())
 	defer cancel()
 	l, err := t.leases.Get(ctx, id, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
