@@ -117,24 +117,27 @@ func (p *presence) patch(ctx context.Context, patch map[string]any) error {
 	return err
 }
 
-// run reports until ctx is done, and creates the ShardInstance again if it is deleted while its shard lives.
+// run reports until ctx is done, and creates the ShardInstance again if it is deleted while its shard lives and its ring exists.
 func (p *presence) run(ctx context.Context) {
 	deleted := make(chan struct{}, 1)
 	p.watch(ctx, deleted)
 	ticker := time.NewTicker(statusInterval)
 	defer ticker.Stop()
 	var r reporter
+	missing := false
 	for {
+		changed := p.w.ring.next()
+		if missing && p.w.ring.served() {
+			if _, err := p.ensure(ctx); err == nil {
+				missing, r = false, reporter{} // nothing has been written to the new one
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-changed:
 		case <-deleted:
-			if !p.w.ring.served() {
-				continue
-			}
-			if _, err := p.ensure(ctx); err == nil {
-				r = reporter{} // nothing has been written to the new one
-			}
+			missing = true
 		case now := <-ticker.C:
 			p.report(ctx, &r, now)
 		}

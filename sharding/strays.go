@@ -11,10 +11,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
-)
 
-// strayDelay is how long a child may be with us before its root: a hand-over brings the children first.
-const strayDelay = time.Second
+	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
+)
 
 // errRootOnItsWay means that a child's root is about to follow it.
 var errRootOnItsWay = errors.New("the root is being handed over")
@@ -33,7 +32,18 @@ type stray struct {
 
 func newStrays(p *processor) *strays {
 	return &strays{p: p, queue: workqueue.NewTypedRateLimitingQueue(
-		workqueue.NewTypedItemExponentialFailureRateLimiter[stray](strayDelay, time.Minute))}
+		workqueue.NewTypedItemExponentialFailureRateLimiter[stray](time.Second, time.Minute))}
+}
+
+// patience is how long a child may be with us before its root. Hand-overs and take-overs bring the children first; a take-over of
+// many objects needs its time, and what is given back to a dead shard has to be taken over once more.
+func (s *strays) patience() time.Duration {
+	if config := s.p.w.ring.get(); config != nil {
+		if timing, err := timingOf(config); err == nil {
+			return 2 * timing.LeaseDuration
+		}
+	}
+	return 2 * v1.DefaultHealthCheckInterval
 }
 
 // watch looks at every child that comes into the cache.
@@ -41,7 +51,7 @@ func (s *strays) watch(informer cache.SharedIndexInformer, resource schema.Group
 	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: func(obj any) {
 		child, ok := obj.(metav1.Object)
 		if ok && !s.rootIsOurs(child) {
-			s.queue.AddAfter(stray{resource, keyOf(child)}, strayDelay)
+			s.queue.AddAfter(stray{resource, keyOf(child)}, s.patience())
 		}
 	}})
 	return err

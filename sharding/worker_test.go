@@ -317,3 +317,41 @@ func TestIdleWorkerWritesNothingButItsLease(t *testing.T) {
 		}
 	})
 }
+
+func TestChildWithoutItsRootIsBroughtHome(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		root := s.secret("o", "b")
+		s.child("stolen", "a", root)
+		moving := s.secret("moving", "b")
+		s.child("ahead", "a", moving)
+		s.label(secrets, "moving", DrainLabel(simRing), "a")
+		s.worker("a", nil)
+		s.settle(simLease)
+		wants(s, "child while its root may still follow", s.ownership(configMaps, "stolen"), "a")
+		s.settle(3 * simLease)
+		wants(s, "child whose root does not follow", s.ownership(configMaps, "stolen"), "b")
+		wants(s, "child whose root is on its way", s.ownership(configMaps, "ahead"), "a")
+	})
+}
+
+func TestInstanceComesBackWithItsRing(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		w := s.worker("a", nil)
+		s.settle(5 * time.Second)
+		if err := s.server.Delete(configs, simNamespace, simRing); err != nil {
+			s.Fatal(err)
+		}
+		s.settle(time.Second)
+		if err := s.server.Delete(instances, simNamespace, "a"); err != nil {
+			s.Fatal(err)
+		}
+		s.settle(time.Minute)
+		wants(s, "instance exists without a ring", s.instance("a") != nil, false)
+		s.config()
+		s.settle(5 * time.Second)
+		wants(s, "instance exists again", s.instance("a") != nil, true)
+		wants(s, "active", w.Active(), true)
+	})
+}
