@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	"github.com/shard-io/shard-controller/internal/timeline"
 	"github.com/shard-io/shard-controller/sharding"
 )
 
@@ -174,6 +175,10 @@ func TestDeletedWhileDraining(t *testing.T) {
 	s.eventually("some are to move", func() error {
 		owners, err := s.owners()
 		return firstError(err, want(owners["moving"] >= 4, "owners are %v", owners))
+	})
+	s.throughout(time.Second, "they wait for their reconciles in flight", func() error {
+		moves := timeline.BetweenShards(s.line.Moves("secrets"))
+		return want(len(moves) == 0, "%d were handed over", len(moves))
 	})
 	moving, err := s.meta.Resource(secrets).Namespace(s.ns).List(t.Context(), metav1.ListOptions{LabelSelector: sharding.DrainLabel(s.ring)})
 	s.must(err)
