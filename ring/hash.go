@@ -1,27 +1,38 @@
 package ring
 
-import "github.com/cespare/xxhash/v2"
+import (
+	"math/bits"
+
+	"github.com/cespare/xxhash/v2"
+)
 
 // Hash returns the position of key on the ring: xxhash64 with seed 0. It does not allocate.
 func Hash(key string) uint64 { return xxhash.Sum64String(key) }
-
-// onStack is the length up to which Prefix.Hash joins the key in a buffer on the stack; longer keys are streamed. Group,
-// kind, namespace and name rarely exceed it together; 128 bytes are two cache lines.
-const onStack = 128
 
 // Prefix is the part of a key that all objects of a kind share. It makes the hash of an object from its namespace and
 // name without building the key. The zero Prefix is that of the empty group and the empty kind.
 type Prefix struct {
 	text string
-	// buffer starts with text if that fits. Each call of Hash has a copy of it to put the rest of the key into: to copy a
-	// fixed size costs less than to clear a buffer and to copy the text.
-	buffer [onStack]byte
+	// The whole words of text, and the bytes behind them.
+	words       [3]uint64
+	pending     uint64
+	pendingBits uint
 }
+
+// maxWords is the length in words of 8 bytes up to which Prefix.Hash has the key on its stack.
+const maxWords = 16
 
 // NewPrefix returns the prefix of the keys of a kind. The group of core kinds (Secret, Pod) is empty.
 func NewPrefix(group, kind string) Prefix {
 	p := Prefix{text: group + "/" + kind + "/"}
-	copy(p.buffer[:], p.text)
+	text := p.text
+	for i := 0; len(text) >= 8 && i < len(p.words); i++ {
+		p.words[i] = load64(text)
+		text = text[8:]
+	}
+	if 0 < len(text) && len(text) < 8 {
+		p.pending, p.pendingBits = loadRest(text), uint(len(text))*8
+	}
 	return p
 }
 
@@ -29,36 +40,145 @@ func NewPrefix(group, kind string) Prefix {
 // "group/kind//name".
 func (p Prefix) Key(namespace, name string) string {
 	if p.text == "" {
-		p = NewPrefix("", "")
+		return "//" + namespace + "/" + name
 	}
 	return p.text + namespace + "/" + name
 }
 
 // Hash returns [Hash] of p.Key(namespace, name) without building that string. It does not allocate.
+//
+// It is xxhash64 (https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md) on a key in pieces: they are put
+// together in words of 8 bytes. To copy them into a buffer byte by byte would take longer than the hash itself, because it
+// would read words across writes that have just been made.
 func (p Prefix) Hash(namespace, name string) uint64 {
-	n := len(p.text)
-	end := n + len(namespace) + 1 + len(name)
-	if end > onStack || n == 0 {
-		return p.hashLong(namespace, name)
+	size := len(p.text) + len(namespace) + 1 + len(name)
+	if p.text == "" || len(p.text) >= 32 || size >= 8*maxWords {
+		return p.stream(namespace, name)
 	}
-	n += copy(p.buffer[n:], namespace)
-	p.buffer[n&(onStack-1)] = '/' // the mask saves a bounds check
-	copy(p.buffer[(n+1)&(onStack-1):], name)
-	return xxhash.Sum64(p.buffer[:end])
+	var words [maxWords]uint64
+	words[0], words[1], words[2] = p.words[0], p.words[1], p.words[2]
+	n, pending, have := len(p.text)/8, p.pending, p.pendingBits
+	for ; len(namespace) >= 8; namespace = namespace[8:] {
+		next := load64(namespace)
+		words[n&(maxWords-1)] = pending | next<<(have&63)
+		pending = next >> 1 >> ((63 - have) & 63)
+		n++
+	}
+	next, width := uint64('/'), uint(8)
+	if len(namespace) > 0 { // at most 7 bytes: there is room for the slash
+		width = uint(len(namespace)) * 8
+		next = loadRest(namespace) | '/'<<(width&63)
+		width += 8
+	}
+	pending |= next << (have & 63)
+	if have += width; have >= 64 {
+		words[n&(maxWords-1)] = pending
+		n++
+		have -= 64
+		pending = next >> 1 >> ((width - have - 1) & 63)
+	}
+	for ; len(name) >= 8; name = name[8:] {
+		next := load64(name)
+		words[n&(maxWords-1)] = pending | next<<(have&63)
+		pending = next >> 1 >> ((63 - have) & 63)
+		n++
+	}
+	if len(name) > 0 {
+		next, width := loadRest(name), uint(len(name))*8
+		pending |= next << (have & 63)
+		if have += width; have >= 64 {
+			words[n&(maxWords-1)] = pending
+			n++
+			have -= 64
+			pending = next >> 1 >> ((width - have - 1) & 63)
+		}
+	}
+	h, i := prime5+uint64(size), 0
+	if n >= 4 {
+		var prime = prime1 // a variable, as constants must not overflow
+		v1, v2, v3, v4 := prime+prime2, prime2, uint64(0), -prime
+		for ; i+4 <= n; i += 4 {
+			w := (*[4]uint64)(words[i&(maxWords-4):])
+			v1, v2, v3, v4 = round(v1, w[0]), round(v2, w[1]), round(v3, w[2]), round(v4, w[3])
+		}
+		h = merge(v1, v2, v3, v4) + uint64(size)
+	}
+	for ; i < n; i++ {
+		h = tail(h, words[i&(maxWords-1)])
+	}
+	return finish(h, pending, have)
 }
 
-//go:noinline
-func (p *Prefix) hashLong(namespace, name string) uint64 {
-	text := p.text
-	if text == "" {
-		text = "//"
+// The primes of xxhash64.
+const (
+	prime1 uint64 = 11400714785074694791
+	prime2 uint64 = 14029467366897019727
+	prime3 uint64 = 1609587929392839161
+	prime4 uint64 = 9650029242287828579
+	prime5 uint64 = 2870177450012600261
+)
+
+func round(lane, word uint64) uint64 { return bits.RotateLeft64(lane+word*prime2, 31) * prime1 }
+
+func tail(h, word uint64) uint64 {
+	return bits.RotateLeft64(h^round(0, word), 27)*prime1 + prime4
+}
+
+func merge(v1, v2, v3, v4 uint64) uint64 {
+	h := bits.RotateLeft64(v1, 1) + bits.RotateLeft64(v2, 7) + bits.RotateLeft64(v3, 12) + bits.RotateLeft64(v4, 18)
+	h = (h^round(0, v1))*prime1 + prime4
+	h = (h^round(0, v2))*prime1 + prime4
+	h = (h^round(0, v3))*prime1 + prime4
+	return (h^round(0, v4))*prime1 + prime4
+}
+
+// finish adds the last bytes, which are fewer than a word, and mixes.
+func finish(h, pending uint64, width uint) uint64 {
+	if width >= 32 {
+		h = bits.RotateLeft64(h^(pending&0xffffffff)*prime1, 23)*prime2 + prime3
+		pending >>= 32
+		width -= 32
 	}
+	for ; width > 0; width -= 8 {
+		h = bits.RotateLeft64(h^(pending&0xff)*prime5, 11) * prime1
+		pending >>= 8
+	}
+	h = (h ^ h>>33) * prime2
+	h = (h ^ h>>29) * prime3
+	return h ^ h>>32
+}
+
+// stream is Hash for whatever does not fit it.
+func (p *Prefix) stream(namespace, name string) uint64 {
 	var d xxhash.Digest
 	d.Reset()
 	// Writing to a Digest cannot fail; its documentation says so.
-	_, _ = d.WriteString(text)
+	if p.text == "" {
+		_, _ = d.WriteString("//")
+	}
+	_, _ = d.WriteString(p.text)
 	_, _ = d.WriteString(namespace)
 	_, _ = d.WriteString("/")
 	_, _ = d.WriteString(name)
 	return d.Sum64()
+}
+
+func load64(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+}
+
+func load32(s string) uint64 {
+	_ = s[3]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24
+}
+
+// loadRest loads 1 to 7 bytes, in loads that overlap.
+func loadRest(s string) uint64 {
+	n := len(s)
+	if n >= 4 {
+		return load32(s) | load32(s[n-4:])<<(uint(n-4)*8&63)
+	}
+	return uint64(s[0]) | uint64(s[n/2])<<(uint(n/2)*8&63) | uint64(s[n-1])<<(uint(n-1)*8&63)
 }

@@ -93,12 +93,25 @@ func TestUsersQuarters(t *testing.T) {
 	}
 }
 
+// TestPrefixHash puts keys together from parts of all lengths up to where they are streamed.
 func TestPrefixHash(t *testing.T) {
-	p := NewPrefix("apps", "Deployment")
-	for _, c := range [][2]string{{"default", "web"}, {"", "node-1"}, {"ns", string(make([]byte, 300))}} {
-		if got, want := p.Hash(c[0], c[1]), Hash("apps/Deployment/"+c[0]+"/"+c[1]); got != want {
-			t.Errorf("%v: %x, want %x", c, got, want)
+	text := ""
+	for i := range 300 {
+		text += string(rune('!' + i*7%90))
+	}
+	for _, kind := range []string{"", "Pod", "Secret", "Deployment", text[:40], text[:130]} {
+		p := NewPrefix("apps", kind)
+		for namespace := range 40 {
+			for name := range 135 {
+				if got, want := p.Hash(text[:namespace], text[50:50+name]), Hash("apps/"+kind+"/"+text[:namespace]+"/"+text[50:50+name]); got != want {
+					t.Fatalf("kind %q, namespace of %d bytes, name of %d: %x, want %x", kind, namespace, name, got, want)
+				}
+			}
 		}
+	}
+	var zero Prefix
+	if zero.Key("a", "b") != "//a/b" || zero.Hash("a", "b") != Hash("//a/b") {
+		t.Error("the zero prefix is not that of the empty group and kind")
 	}
 }
 
