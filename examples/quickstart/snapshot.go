@@ -113,12 +113,6 @@ func movesBetween(before, after snapshot) []move {
 	return moves
 }
 
-// sameOwners reports whether nothing has moved or started to.
-func sameOwners(a, b snapshot) bool {
-	return maps.EqualFunc(a.roots, b.roots, func(x, y root) bool { return x.owner == y.owner && x.drain == y.drain }) &&
-		maps.Equal(a.children, b.children)
-}
-
 // rows are the lines of the table: every shard that there is or that still has
 // objects, in the order of their IDs.
 func (s snapshot) rows() []row {
