@@ -98,7 +98,7 @@ func (c *cluster) selectNamespace(ctx context.Context, name string) error {
 // many a second did from the first to the last, and when the first did.
 func rateOf(ctx context.Context, line *timeline.Recorder, namespace string, n int, begun time.Time) (rate, delay float64, err error) {
 	var first, last time.Time
-	err = until(ctx, func() (bool, error) {
+	err = quiet(ctx, line, time.Second, func() error {
 		count := 0
 		first, last = time.Time{}, time.Time{}
 		for _, m := range timeline.Since(line.Moves(secrets.Resource), begun) {
@@ -113,7 +113,10 @@ func rateOf(ctx context.Context, line *timeline.Recorder, namespace string, n in
 				last = m.At
 			}
 		}
-		return count >= n, fmt.Errorf("%d of %d have an owner", count, n)
+		if count < n {
+			return fmt.Errorf("%d of %d have an owner", count, n)
+		}
+		return nil
 	})
 	return float64(n-1) / last.Sub(first).Seconds(), first.Sub(begun).Seconds(), err
 }

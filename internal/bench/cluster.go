@@ -231,6 +231,24 @@ func (c *cluster) waitChildren(ctx context.Context, namespace string, n int) err
 	})
 }
 
+// quiet waits until nothing has happened to the objects for that long, and the
+// condition then holds. Judging a timeline costs time that the servers need, so
+// that is not done before.
+func quiet(ctx context.Context, line *timeline.Recorder, period time.Duration, condition func() error) error {
+	last, since := -1, time.Now()
+	return until(ctx, func() (bool, error) {
+		if n := line.Len(); n != last {
+			last, since = n, time.Now()
+		}
+		if time.Since(since) < period {
+			return false, nil
+		}
+		since = time.Now() // not again and again
+		err := condition()
+		return err == nil, err
+	})
+}
+
 // until polls; an API server that does not answer for once is no reason to stop.
 func until(ctx context.Context, condition func() (bool, error)) error {
 	for {

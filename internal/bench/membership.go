@@ -53,12 +53,13 @@ func measureMembership(ctx context.Context, c *cluster, s settings) (table, erro
 // settled waits until no object has changed its owner for some time, and all is
 // owned; it returns the moves of a resource since then.
 func (c *cluster) settled(ctx context.Context, line *timeline.Recorder, begun time.Time) (roots, children []timeline.Move, err error) {
-	const quiet = 5 * time.Second
-	err = until(ctx, func() (bool, error) {
+	err = quiet(ctx, line, 3*time.Second, func() error {
 		roots = timeline.BetweenShards(timeline.Since(line.Moves(secrets.Resource), begun))
 		children = timeline.BetweenShards(timeline.Since(line.Moves(configMaps.Resource), begun))
-		time.Sleep(time.Second) // the look itself costs
-		return len(roots) > 0 && len(children) >= len(roots) && time.Since(lastOf(roots)) > quiet, nil
+		if len(roots) == 0 || len(children) < len(roots) {
+			return fmt.Errorf("%d roots have moved, and %d children", len(roots), len(children))
+		}
+		return nil
 	})
 	return roots, children, err
 }

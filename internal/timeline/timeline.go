@@ -56,6 +56,14 @@ func (t *Timeline) Add(v Version) {
 	t.versions = append(t.versions, v)
 }
 
+// Len is how many versions there are. It costs nothing, and tells whether
+// anything has happened.
+func (t *Timeline) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.versions)
+}
+
 // Ordered returns the versions in the order in which they were written, each
 // once: as it arrived first.
 func (t *Timeline) Ordered() []Version {

@@ -175,6 +175,9 @@ func (s *system) close() {
 		s.t.Errorf("two at once: %s", overlap)
 	}
 	for _, r := range result.Regressions {
+		if s.lawless { // the count began anew
+			break
+		}
 		s.t.Errorf("epoch of %s goes back: %s, then %s", r.Key, r.Earlier, r.Later)
 	}
 	s.t.Logf("%d reconciles of %d objects, %d moves", result.Runs, result.Objects, len(timeline.BetweenShards(s.line.Moves(s.roots.Resource))))
