@@ -53,10 +53,11 @@ type finder struct {
 	resource schema.GroupVersionResource
 	selector string
 
-	// found is called for every object of a list (as Added) and every event of the watch, on the finder's goroutine.
-	found func(ctx context.Context, f *finder, event watch.EventType, object *metav1.PartialObjectMetadata)
-	// listed is called after every complete list with when that began and the number of objects in it. It returns when to list again
-	// at the latest.
+	// found is called for every object of a list (as Added) and every event of the watch, on the finder's goroutine. It answers
+	// whether the object counts.
+	found func(ctx context.Context, f *finder, event watch.EventType, object *metav1.PartialObjectMetadata) bool
+	// listed is called after every complete list with when that began and how many of its objects count. It returns when to list
+	// again at the latest.
 	listed func(begun time.Time, count int) time.Duration
 	// failed is called when a list or watch failed.
 	failed func(err error)
@@ -109,9 +110,10 @@ func (f *finder) listAndWatch(ctx context.Context) error {
 	begun, count := time.Now(), 0
 	version, err := eachPage(ctx, f.client, f.resource, f.selector, func(page []metav1.PartialObjectMetadata) error {
 		for i := range page {
-			f.found(ctx, f, watch.Added, &page[i])
+			if f.found(ctx, f, watch.Added, &page[i]) {
+				count++
+			}
 		}
-		count += len(page)
 		return ctx.Err()
 	})
 	if err != nil {

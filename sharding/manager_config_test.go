@@ -295,6 +295,7 @@ func TestTargetSelectors(t *testing.T) {
 		wants(s, "owner of what is selected", owner("in", "yes"), "a")
 		wants(s, "owner of what its labels exclude", owner("in", "no"), "")
 		wants(s, "owner of what its namespace excludes", owner("out", "yes"), "")
+		wants(s, "unowned objects, without those that are none of the ring's", s.configStatus().UnownedObjects, 0)
 		s.edit(namespaces, "", "out", set("x", "metadata", "labels", "team"))
 		s.settle(5 * time.Second)
 		wants(s, "owner after its namespace was selected", owner("out", "yes"), "a")

@@ -162,11 +162,15 @@ func (c *ringController) rootFinders(targets *targetSet, live []string) ([]*find
 		once := listed.once()
 		f := c.newFinder(target.resource)
 		f.selector = both(ownedByNoneOf(c.ring, live), target.objects).String()
-		f.found = func(ctx context.Context, f *finder, event watch.EventType, root *metav1.PartialObjectMetadata) {
+		f.found = func(ctx context.Context, f *finder, event watch.EventType, root *metav1.PartialObjectMetadata) bool {
+			if !c.namespaces.selects(target, root.Namespace) {
+				return false
+			}
 			if event != watch.Deleted {
 				c.unowned.saw(target.resource, root.UID)
 			}
 			c.assigner.foundRoot(ctx, f, target, event, root)
+			return true
 		}
 		f.listed = func(begun time.Time, count int) time.Duration {
 			once()
@@ -191,7 +195,10 @@ func (c *ringController) childFinders(targets *targetSet, live []string) ([]*fin
 		once := listed.once()
 		f := c.newFinder(resource)
 		f.selector = ownedByNoneOf(c.ring, live).String()
-		f.found = c.assigner.foundChild
+		f.found = func(ctx context.Context, f *finder, event watch.EventType, child *metav1.PartialObjectMetadata) bool {
+			c.assigner.foundChild(ctx, f, event, child)
+			return true
+		}
 		f.listed = func(time.Time, int) time.Duration {
 			once()
 			c.noteSuccess(f.resource)
@@ -209,8 +216,9 @@ func (c *ringController) drainFinders(targets *targetSet) []*finder {
 	for _, target := range targets.roots {
 		f := c.newFinder(target.resource)
 		f.selector = anyDrain(c.ring).String()
-		f.found = func(_ context.Context, _ *finder, event watch.EventType, root *metav1.PartialObjectMetadata) {
+		f.found = func(_ context.Context, _ *finder, event watch.EventType, root *metav1.PartialObjectMetadata) bool {
 			c.flight.found(target.resource, event, root)
+			return true
 		}
 		f.listed = func(begun time.Time, _ int) time.Duration {
 			c.flight.prune(target.resource, begun)
