@@ -1,0 +1,44 @@
+// Package sharding lets the replicas of an operator share its objects: each replica is a shard of a ring and reconciles
+// the objects that carry its name in a label. A [Worker] makes a process a shard; a [Manager] decides who gets what.
+//
+// # What is promised
+//
+//   - At most one shard acts on an object at a time: through assignment, hand-over, take-over, restart, partition, pause and
+//     change of the manager. "Acts" means: runs a reconcile that this package has started, and writes with its context through
+//     a client of [Worker.FencedConfig].
+//   - An object's owner is what its label says. It changes by one write that carries a resourceVersion, and the annotation
+//     with its epoch grows by one in the same write. There is no moment without an owner in a hand-over.
+//   - The children of a root (objects it controls, of the resources that the ring lists) are given to the new owner before the
+//     root, and the new owner's first reconcile waits until its caches have them.
+//   - A shard that can't renew its Lease stops acting after two thirds of the Lease's duration, by its own monotonic clock, and
+//     goes on by itself when it can. Others get its objects after the whole duration, by the manager's monotonic clock. Clocks of
+//     different machines are never compared.
+//   - While the API server is away, nobody's objects are given to others. Without a manager, workers go on.
+//   - A manager keeps nothing of an object that has an owner: its memory does not grow with their number.
+//   - In an idle ring nothing is written but one renewal per shard and retry period (2/15 of the Lease's duration).
+//
+// # What is not promised
+//
+//   - Exclusion against what the API server can't see. A process that is paused between the check of its right to act and the
+//     request itself, for longer than a third of its Lease, can send that request late. All writes of this package carry a
+//     resourceVersion and are refused then; the operator's own should, too.
+//   - Anything about goroutines that a reconcile leaves behind, about writes without its context, and about clients
+//     without [Worker.FencedConfig].
+//   - Grandchildren. A child is what a root controls directly.
+//   - That an object is never reconciled twice without a change. It is, after every change of owner and every interruption.
+//   - The placement of objects that users label by hand. The manager corrects an owner that does not exist, and takes any
+//     other for what it is: the truth.
+//
+// # A worker in an existing operator
+//
+// See the examples. In short: make a [Worker], restrict the informers with [Worker.TweakListOptions], make the writing clients from
+// [Worker.FencedConfig], and give informer and reconcile function to [Worker.Run]. [Controller] has the options: concurrency, batches,
+// backoff, children. The Worker starts the informers, keeps the queue, and calls the function for owned objects only.
+//
+// # A client that only reads
+//
+// [ShardSelector], [AnyShard] and [Unassigned] are selectors for lists, watches and informers; [OwnerOf], [DrainTargetOf] and [EpochOf]
+// read what is written on an object.
+//
+// The file docs/protocol.md of the module has the protocol, the state machine, and what happens in each special case.
+package sharding
