@@ -148,13 +148,6 @@ func (p *placer) end(shard string, written bool) {
 	}
 }
 
-// busy says whether a write that makes shard an owner is on its way.
-func (p *placer) busy(shard string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.writing[shard] > 0
-}
-
 // quiet waits until no write that makes shard an owner is on its way.
 func (p *placer) quiet(ctx context.Context, shard string) error {
 	for {

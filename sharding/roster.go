@@ -234,19 +234,6 @@ func (r *roster) reset() {
 	}
 }
 
-// draining returns how many objects are to be handed over.
-func (r *roster) draining() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	n := 0
-	for _, entry := range r.entries {
-		if entry.drain != nil {
-			n++
-		}
-	}
-	return n
-}
-
 // leaving reports whether the manager has asked for the object to be handed over to another shard.
 func (r *roster) leaving(obj metav1.Object) bool {
 	target, ok := DrainTargetOf(obj, r.ring)

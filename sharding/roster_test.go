@@ -14,11 +14,10 @@ import (
 // rosterScript plays steps on the roster of shard "a" in ring "r" for one object. Each step is a command and the answer that is
 // expected of it. The cache is what was observed last.
 type rosterScript struct {
-	t        *testing.T
-	roster   *roster
-	cached   metav1.Object
-	inFlight int
-	causes   []error
+	t      *testing.T
+	roster *roster
+	cached metav1.Object
+	causes []error
 }
 
 var rosterKey = types.NamespacedName{Namespace: "ns", Name: "o"}

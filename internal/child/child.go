@@ -70,7 +70,7 @@ func Start(c Command) (*Process, error) {
 
 func start(c Command) (*Process, error) {
 	if c.Log == "" {
-		return nil, errors.New("Log: must not be empty: give the file that takes the output")
+		return nil, errors.New("child: Log must not be empty: give the file that takes the output")
 	}
 	if _, err := os.Stat(c.Path); err != nil { // the shell would tell the log only
 		return nil, err

@@ -70,7 +70,7 @@ func TestServerIsWhatTheModulesSay(t *testing.T) {
 	if q := c.Config().QPS; q >= 0 {
 		t.Errorf("the client-side limit is %v; want none", q)
 	}
-	if c.Config() == c.Config() {
+	if first, second := c.Config(), c.Config(); first == second {
 		t.Error("two callers have one configuration, which each may change")
 	}
 }

@@ -20,11 +20,8 @@ func (s *Server) get(c *Client, t *table, r *Request) (reply, error) {
 	if r.query.Get("resourceVersion") == "0" && c.cacheAge > 0 {
 		o = nil
 		key := objectKey(r.Namespace, r.Name)
-		for _, past := range t.at(t.rvAt(time.Now(), c.cacheAge, 0, s.rv), r.Namespace, key) {
-			if past.key == key {
-				o = past
-			}
-			break
+		if past := t.at(t.rvAt(time.Now(), c.cacheAge, 0, s.rv), r.Namespace, key); len(past) > 0 && past[0].key == key {
+			o = past[0]
 		}
 	}
 	if o == nil {
