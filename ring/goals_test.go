@@ -40,6 +40,9 @@ func fullest(r *Ring, keys []uint64) float64 {
 
 // TestBalance measures the fullest of N members with a million keys, and with the keys per slot fed in.
 func TestBalance(t *testing.T) {
+	if raceDetector {
+		t.Skip("statistics")
+	}
 	for _, c := range []struct {
 		n               int
 		plain, measured float64
@@ -97,6 +100,9 @@ func TestRebalanceByLoad(t *testing.T) {
 }
 
 func TestWeights(t *testing.T) {
+	if raceDetector {
+		t.Skip("statistics")
+	}
 	members := ids(100)
 	for i := range members {
 		members[i].Weight = []float64{1, 2, 4}[i%3]
@@ -174,10 +180,13 @@ func TestChurn(t *testing.T) {
 		most                  int
 	}{
 		{50, 10, 0, 1.035, 1.03, 1.06, 6, 35},
-		{1000, 2, 0.055, 1.036, 1.05, 2, 8, 35},
+		{1000, 2, 0.055, 1.035, 1.05, 2, 8, 35},
 	} {
-		if c.changes > 50 && testing.Short() {
+		if c.changes > 50 && (testing.Short() || raceDetector) {
 			continue
+		}
+		if raceDetector {
+			c.seeds = 3
 		}
 		if *long {
 			c.seeds *= 5

@@ -10,39 +10,52 @@ import (
 func Hash(key string) uint64 { return xxhash.Sum64String(key) }
 
 // Prefix is the part of a key that all objects of a kind share. It makes the hash of an object from its namespace and
-// name without building the key. The zero Prefix is that of the empty group and the empty kind.
+// name without building the key. The zero Prefix is that of the empty group and the empty kind. A Prefix is small, is
+// passed by value, and may be used from any goroutine.
 type Prefix struct {
-	text string
-	// The whole words of text, and the bytes behind them.
-	words       [3]uint64
-	pending     uint64
-	pendingBits uint
+	prepared *prepared // nil: of the empty group and kind
+}
+
+// prepared is the text of a prefix in words of 8 bytes.
+type prepared struct {
+	text    string
+	words   [4]uint64 // of a text that is longer, only the first
+	pending uint64    // bytes that are not a whole word
+	have    uint      // how many bits that is
+}
+
+// slashes is the prefix of the empty group and the empty kind.
+var slashes = prepare("//")
+
+func prepare(text string) *prepared {
+	p := &prepared{text: text}
+	for i := range p.words {
+		if len(text) < 8 {
+			break
+		}
+		p.words[i], text = load64(text), text[8:]
+	}
+	if 0 < len(text) && len(text) < 8 {
+		p.pending, p.have = loadRest(text), uint(len(text))*8
+	}
+	return p
 }
 
 // maxWords is the length in words of 8 bytes up to which Prefix.Hash has the key on its stack.
 const maxWords = 16
 
 // NewPrefix returns the prefix of the keys of a kind. The group of core kinds (Secret, Pod) is empty.
-func NewPrefix(group, kind string) Prefix {
-	p := Prefix{text: group + "/" + kind + "/"}
-	text := p.text
-	for i := 0; len(text) >= 8 && i < len(p.words); i++ {
-		p.words[i] = load64(text)
-		text = text[8:]
-	}
-	if 0 < len(text) && len(text) < 8 {
-		p.pending, p.pendingBits = loadRest(text), uint(len(text))*8
-	}
-	return p
-}
+func NewPrefix(group, kind string) Prefix { return Prefix{prepare(group + "/" + kind + "/")} }
 
 // Key returns "group/kind/namespace/name", the key of an object. The namespace of a cluster-scoped object is empty:
 // "group/kind//name".
-func (p Prefix) Key(namespace, name string) string {
-	if p.text == "" {
-		return "//" + namespace + "/" + name
+func (p Prefix) Key(namespace, name string) string { return p.get().text + namespace + "/" + name }
+
+func (p Prefix) get() *prepared {
+	if p.prepared == nil {
+		return slashes
 	}
-	return p.text + namespace + "/" + name
+	return p.prepared
 }
 
 // Hash returns [Hash] of p.Key(namespace, name) without building that string. It does not allocate.
@@ -51,13 +64,14 @@ func (p Prefix) Key(namespace, name string) string {
 // together in words of 8 bytes. To copy them into a buffer byte by byte would take longer than the hash itself, because it
 // would read words across writes that have just been made.
 func (p Prefix) Hash(namespace, name string) uint64 {
-	size := len(p.text) + len(namespace) + 1 + len(name)
-	if p.text == "" || len(p.text) >= 32 || size >= 8*maxWords {
-		return p.stream(namespace, name)
+	from := p.get()
+	size := len(from.text) + len(namespace) + 1 + len(name)
+	if size >= 8*maxWords || len(from.text) >= 8*(len(from.words)+1) {
+		return from.stream(namespace, name)
 	}
 	var words [maxWords]uint64
-	words[0], words[1], words[2] = p.words[0], p.words[1], p.words[2]
-	n, pending, have := len(p.text)/8, p.pending, p.pendingBits
+	*(*[4]uint64)(words[:]) = from.words
+	n, pending, have := len(from.text)/8, from.pending, from.have
 	for ; len(namespace) >= 8; namespace = namespace[8:] {
 		next := load64(namespace)
 		words[n&(maxWords-1)] = pending | next<<(have&63)
@@ -149,13 +163,10 @@ func finish(h, pending uint64, width uint) uint64 {
 }
 
 // stream is Hash for whatever does not fit it.
-func (p *Prefix) stream(namespace, name string) uint64 {
+func (p *prepared) stream(namespace, name string) uint64 {
 	var d xxhash.Digest
 	d.Reset()
 	// Writing to a Digest cannot fail; its documentation says so.
-	if p.text == "" {
-		_, _ = d.WriteString("//")
-	}
 	_, _ = d.WriteString(p.text)
 	_, _ = d.WriteString(namespace)
 	_, _ = d.WriteString("/")

@@ -1,7 +1,7 @@
 // Ringbench measures the ring of this module against three rings that many Go programs use, and against the hash alone,
 // which is the limit for all of them.
 //
-//	go run .                       the table of docs/ring.md: rounds of all contestants in turn, medians
+//	go run .                       the table of docs/ring.md: all contestants in turn, medians
 //	go test -bench . -count 10     the same lookups for benchstat
 package main
 
@@ -20,8 +20,8 @@ import (
 type contestant struct {
 	name   string
 	lookup func(i int) string
-	// run looks up the first so many objects, in a loop of its own without calls through variables.
-	run func(count int) int
+	// run looks up the objects of a turn, in a loop of its own without calls through variables.
+	run func(from, to int) int
 	// join adds a member and takes it away again, as far as that changes the ring; nil if the ring can't.
 	join func()
 	// joined returns the owner of object i with one member more.
@@ -64,16 +64,19 @@ func contestants(o *objects, n int) []contestant {
 }
 
 func hashAlone(o *objects) contestant {
-	return contestant{name: limit, run: func(count int) int {
+	return contestant{name: limit, run: func(from, to int) int {
 		sum := uint64(0)
-		for _, key := range o.keys[:count] {
+		for _, key := range o.keys[from:to] {
 			sum += xxhash.Sum64String(key)
 		}
 		return int(sum)
 	}}
 }
 
-const limit = "xxhash alone (the limit)"
+const (
+	limit = "xxhash alone (the limit)"
+	slow  = "dgryski/go-rendezvous"
+)
 
 func byKey(o *objects, n int) contestant {
 	small, large, members := slotTables(n)
@@ -81,8 +84,8 @@ func byKey(o *objects, n int) contestant {
 		name:   "this ring, by key",
 		lookup: func(i int) string { return small.Lookup(o.keys[i]) },
 		joined: func(i int) string { return large.Lookup(o.keys[i]) },
-		run: func(count int) (sum int) {
-			for _, key := range o.keys[:count] {
+		run: func(from, to int) (sum int) {
+			for _, key := range o.keys[from:to] {
 				sum += len(small.Lookup(key))
 			}
 			return sum
@@ -96,9 +99,9 @@ func byName(o *objects, n int) contestant {
 	return contestant{
 		name:   "this ring, by namespace and name",
 		lookup: func(i int) string { return small.Owner(o.prefix.Hash(o.namespaces[i], o.names[i])) },
-		run: func(count int) (sum int) {
-			names, prefix := o.names[:count], o.prefix
-			for i, namespace := range o.namespaces[:count] {
+		run: func(from, to int) (sum int) {
+			names, prefix := o.names[from:to], o.prefix
+			for i, namespace := range o.namespaces[from:to] {
 				sum += len(small.Owner(prefix.Hash(namespace, names[i])))
 			}
 			return sum
@@ -144,8 +147,8 @@ func buraksezer(o *objects, n int) contestant {
 		name:   "buraksezer/consistent v0.10.0",
 		lookup: func(i int) string { return small.LocateKey(o.bytes[i]).String() },
 		joined: func(i int) string { return large.LocateKey(o.bytes[i]).String() },
-		run: func(count int) (sum int) {
-			for _, key := range o.bytes[:count] {
+		run: func(from, to int) (sum int) {
+			for _, key := range o.bytes[from:to] {
 				sum += len(small.LocateKey(key).String())
 			}
 			return sum
@@ -171,8 +174,8 @@ func groupcache(o *objects, n int) contestant {
 		name:   "golang/groupcache, 100 replicas",
 		lookup: func(i int) string { return small.Get(o.keys[i]) },
 		joined: func(i int) string { return large.Get(o.keys[i]) },
-		run: func(count int) (sum int) {
-			for _, key := range o.keys[:count] {
+		run: func(from, to int) (sum int) {
+			for _, key := range o.keys[from:to] {
 				sum += len(small.Get(key))
 			}
 			return sum
@@ -191,11 +194,11 @@ func rendezvousHash(o *objects, n int) contestant {
 	}
 	small, large := build(n), build(n+1)
 	return contestant{
-		name:   "dgryski/go-rendezvous",
+		name:   slow,
 		lookup: func(i int) string { return small.Lookup(o.keys[i]) },
 		joined: func(i int) string { return large.Lookup(o.keys[i]) },
-		run: func(count int) (sum int) {
-			for _, key := range o.keys[:count] {
+		run: func(from, to int) (sum int) {
+			for _, key := range o.keys[from:to] {
 				sum += len(small.Lookup(key))
 			}
 			return sum

@@ -13,7 +13,7 @@ func BenchmarkLookup(b *testing.B) {
 			b.Run(fmt.Sprintf("N=%d/ring=%s", n, c.name), func(b *testing.B) {
 				b.ReportAllocs()
 				for left := b.N; left > 0; left -= million {
-					sink += c.run(min(left, million))
+					sink += c.run(0, min(left, million))
 				}
 			})
 		}
