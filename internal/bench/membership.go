@@ -156,7 +156,17 @@ func die(ctx context.Context, c *cluster, line *timeline.Recorder, t *table) err
 	if err != nil {
 		return err
 	}
-	addMoves(t, fmt.Sprintf("kill -9, %s lease", c.settings.lease), begun, roots, children)
+	what := fmt.Sprintf("kill -9, %s lease", c.settings.lease)
+	addMoves(t, what, begun, roots, children)
+	// A child and an owner label for each, by the speed of a bare loop over the objects that there are for it.
+	bare, patches, err := c.bareLoop(ctx, "bare-objects", len(roots), 2)
+	if err != nil {
+		return err
+	}
+	perPatch := bare.Seconds() / float64(patches)
+	took := lastOf(roots).Sub(firstOf(roots)).Seconds()
+	t.add(what+": first root → last root", took, "s", "", fmt.Sprintf(
+		"a bare loop of as many patches: %s s, ratio %s", number(perPatch*float64(2*len(roots))), number(took/(perPatch*float64(2*len(roots))))))
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -20,14 +21,23 @@ func TestMemoryOfTheManager(t *testing.T) {
 	manager := s.startManager("manager-0")
 	s.startLocal("w-1", s.secretsOnly(doNothing))
 	s.startLocal("w-2", s.secretsOnly(doNothing))
-	held := func() float64 {
-		s.eventually("all have an owner", s.ownedBy("w-1", "w-2"))
+	s.eventually("w-1 runs", s.phase("w-1", "Running"))
+	s.eventually("w-2 runs", s.phase("w-2", "Running"))
+	held := func(n int64) float64 {
+		s.eventually("all have an owner", func() error { // a list of them would be a burden
+			first, second := s.instance("w-1"), s.instance("w-2")
+			if first == nil || second == nil {
+				return errors.New("the shards have not joined")
+			}
+			sum := first.Status.AssignedResourceCount + second.Status.AssignedResourceCount
+			return want(sum == n, "%d of %d", sum, n)
+		})
 		return manager.metric("go_memstats_next_gc_bytes") / 2 / (1 << 20)
 	}
 	s.createFat(0, 1000) // a full page of a list for each shard
-	before := held()
+	before := held(1000)
 	s.createFat(1000, 4000)
-	after := held()
+	after := held(4000)
 	t.Logf("the manager holds %.1f MiB with 1,000 objects, %.1f MiB with 4,000", before, after)
 	if after > before+12 {
 		t.Errorf("the manager holds %.1f MiB more with 3,000 objects more", after-before)
@@ -38,7 +48,7 @@ func TestMemoryOfTheManager(t *testing.T) {
 func (s *system) createFat(from, to int) {
 	s.t.Helper()
 	var all sync.WaitGroup
-	const writers = 8
+	const writers = 4
 	for w := range writers {
 		all.Go(func() {
 			for i := from + w; i < to; i += writers {
