@@ -2,7 +2,6 @@ package sharding
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -13,8 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/klog/v2"
-
-	"github.com/shard-io/shard-controller/balancer"
 )
 
 // maxAttempts is how often a write is decided anew after it was overtaken by somebody else's. After that the object
@@ -129,7 +126,7 @@ func (a *assigner) finish(ctx context.Context, f *finder, root *metav1.PartialOb
 	a.failures++
 	failures := a.failures
 	a.mu.Unlock()
-	if errors.Is(err, balancer.ErrNoShard) || errors.Is(err, errUnheard) || errors.Is(err, errNoStrategy) || ctx.Err() != nil {
+	if waitsForPlacement(err) || ctx.Err() != nil {
 		return // a change of the placement will cause the next list
 	}
 	if failures == 1 || failures%100 == 0 {

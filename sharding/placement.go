@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/shard-io/shard-controller/balancer"
 )
@@ -28,6 +29,11 @@ var errNoStrategy = errors.New("no strategy")
 
 // errUnheard: the object belongs on a shard that is not known yet to be alive.
 var errUnheard = errors.New("the shard has yet to be seen alive")
+
+// waitsForPlacement says whether only a change of the placement can help.
+func waitsForPlacement(err error) bool {
+	return errors.Is(err, balancer.ErrNoShard) || errors.Is(err, errUnheard) || errors.Is(err, errNoStrategy)
+}
 
 // place answers with an eligible shard, or with the owner of the object if it stays, or with an error.
 func (p *placement) place(o balancer.Object) (balancer.Decision, error) {
@@ -105,6 +111,20 @@ func (p *placer) store(next *placement) {
 
 // awaitPlace waits until some shard may receive objects.
 func (p *placer) awaitPlace(ctx context.Context) error { return p.await(ctx, (*placement).canPlace) }
+
+// pause waits for the next placement, for d, or for the end of ctx.
+func (p *placer) pause(ctx context.Context, d time.Duration) {
+	p.mu.Lock()
+	changed := p.changed
+	p.mu.Unlock()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
 
 // await waits for a placement with a property.
 func (p *placer) await(ctx context.Context, has func(*placement) bool) error {

@@ -62,7 +62,7 @@ func (c *ringController) facts(instances map[string]*shardv1.ShardInstance) []sh
 		facts = append(facts, shardFact{
 			unheard: known.State == health.Unknown && known.Holder != "" && !strings.HasPrefix(known.Holder, health.ManagerPrefix),
 			id:      id, instance: c.remembered[id], deleted: instances[id] == nil, state: known.State, since: known.Since,
-			member: c.table.Has(id), taken: c.taken[id] && !stray, objects: c.objects(id),
+			member: c.table.Has(id), taken: c.taken[id] && (!stray || c.running[id]), objects: c.objects(id),
 		})
 	}
 	return facts

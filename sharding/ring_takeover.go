@@ -73,44 +73,68 @@ func (c *ringController) startTakeover(ctx context.Context, shard string, since 
 		return
 	}
 	c.running[shard] = true
+	delete(c.strays, shard) // whatever has its label is dealt with now
 	c.all.Go(func() {
 		moved, err := c.takeOver(ctx, shard)
 		c.mu.Lock()
 		delete(c.running, shard)
-		delete(c.strays, shard)
+		if err != nil {
+			delete(c.taken, shard)
+		}
 		c.mu.Unlock()
 		c.finishTakeover(ctx, shard, since, moved, err)
 	})
 }
 
-// takeOver fences a shard that is lost, and gives its objects to others.
+// takeOver fences a shard that is lost, and gives its objects to others. It goes on until that is done, however often it is
+// interrupted, unless the shard turns out to be alive.
 func (c *ringController) takeOver(ctx context.Context, shard string) (moved int, err error) {
-	held := func() bool { return c.tracker.Held(shard) }
-	err = errForsaken
-	if ValidateShardID(shard) == nil {
-		err = c.tracker.TakeOver(ctx, shard)
+	t := &takeover{ringScope: c.ringScope, shard: shard}
+	logger := klog.FromContext(ctx)
+	for {
+		if t.held, err = c.fence(ctx, shard); err != nil {
+			return t.moved, err
+		}
+		c.mu.Lock()
+		c.taken[shard] = true
+		c.mu.Unlock()
+		c.kick()
+		// From here on the shard has no place in the ring. Its objects go to those who have.
+		err = c.placer.await(ctx, func(p *placement) bool { return p != nil && !p.isLive(shard) })
+		if err != nil {
+			return t.moved, err
+		}
+		moved, err = t.run(ctx)
+		if !errors.Is(err, errNotHeld) || ctx.Err() != nil {
+			return moved, err
+		}
+		logger.Info("The Lease of a dead shard could not be renewed; taking it again", "shard", shard, "objectsSoFar", moved)
 	}
-	switch {
-	case errors.Is(err, errForsaken) || errors.Is(err, health.ErrForeignLease):
-		held = func() bool { return true }
-	case err != nil:
-		return 0, err
-	}
-	c.mu.Lock()
-	c.taken[shard] = true
-	c.mu.Unlock()
-	c.kick()
-	// From here on the shard has no place in the ring. Its objects go to those who have.
-	err = c.placer.await(ctx, func(p *placement) bool { return p != nil && !p.isLive(shard) })
-	if err != nil {
-		return 0, err
-	}
-	t := &takeover{ringScope: c.ringScope, shard: shard, held: held}
-	return t.run(ctx)
 }
 
-// errForsaken: no Lease can be of that name.
-var errForsaken = errors.New("not a name that a shard can have")
+// fence takes the Lease of a lost shard, and tries until it has it or the shard turns out to be alive. It returns what says
+// whether the Lease is held.
+func (c *ringController) fence(ctx context.Context, shard string) (held func() bool, err error) {
+	always := func() bool { return true }
+	if ValidateShardID(shard) != nil {
+		return always, nil // no Lease can be of that name
+	}
+	for failures := 1; ; failures++ {
+		err := c.tracker.TakeOver(ctx, shard)
+		switch {
+		case err == nil:
+			return func() bool { return c.tracker.Held(shard) }, nil
+		case errors.Is(err, health.ErrForeignLease):
+			return always, nil
+		case errors.Is(err, health.ErrAlive) || ctx.Err() != nil:
+			return nil, err
+		}
+		if failures == 1 {
+			klog.FromContext(ctx).Error(err, "Taking the Lease of a dead shard failed, will try again", "shard", shard)
+		}
+		pause(ctx, jitter(min(retryDelay(failures), time.Second)))
+	}
+}
 
 func (c *ringController) finishTakeover(ctx context.Context, shard string, since time.Time, moved int, err error) {
 	logger := klog.FromContext(ctx)
@@ -123,9 +147,6 @@ func (c *ringController) finishTakeover(ctx context.Context, shard string, since
 		return
 	case err != nil:
 		logger.Error(err, "Taking over failed, will try again", "shard", shard)
-		c.mu.Lock()
-		delete(c.taken, shard)
-		c.mu.Unlock()
 		time.AfterFunc(retryDelay(3), c.kick)
 		return
 	}

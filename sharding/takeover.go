@@ -58,7 +58,7 @@ func (t *takeover) run(ctx context.Context) (int, error) {
 				failures = 1
 			}
 			klog.FromContext(ctx).Error(err, "Taking over failed, will try again", "shard", t.shard, "failures", failures)
-			pause(ctx, jitter(retryDelay(failures)))
+			t.placer.pause(ctx, jitter(retryDelay(failures)))
 		}
 	}
 }

@@ -24,10 +24,10 @@ type takeoverJob struct {
 func (j *takeoverJob) run(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
 		err := j.try(ctx)
-		if err == nil || attempt == maxAttempts || errors.Is(err, errNotHeld) || ctx.Err() != nil {
+		if err == nil || attempt == maxAttempts || ctx.Err() != nil || waitsForPlacement(err) || errors.Is(err, errNotHeld) {
 			return err
 		}
-		if !apierrors.IsConflict(err) {
+		if !apierrors.IsConflict(err) && !errors.Is(err, errPlacementChanged) {
 			pause(ctx, retryDelay(attempt))
 		}
 		root, getErr := j.get(ctx, j.target.resource, j.root.Namespace, j.root.Name)
