@@ -176,6 +176,39 @@ func TestMovementIsMinimal(t *testing.T) {
 	}
 }
 
+// TestLeaveTakesFromNobody lets a member leave a ring in which half of the others are at the lower end of the tolerance: what
+// it had must go round, so that nobody else has to give.
+func TestLeaveTakesFromNobody(t *testing.T) {
+	var claims []Claim
+	start := 0
+	for i, m := range ids(100) {
+		slots := 636 + i%2*38 // 655.36 is fair, 635.7 to 675.02 is within 3 %
+		if i%2 == 1 && i < 2*36 {
+			slots++ // 36 more make it 65,536
+		}
+		claims = append(claims, Claim{m, []Range{{uint32(start) << 16, uint32(start+slots)<<16 - 1}}})
+		start += slots
+	}
+	ring, err := FromRanges(claims, Slots(DefaultSlots))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if same := mustAssign(t, ring, ids(100)); !same.Equal(ring) {
+		t.Errorf("a ring within the tolerance moves %v", share(Diff(ring, same)))
+	}
+	after := mustAssign(t, ring, ids(100)[:99])
+	for _, m := range Diff(ring, after) {
+		if m.From != "shard-099" {
+			t.Errorf("shard-099 leaves, and %+v moves", m)
+		}
+	}
+	for _, m := range after.Members() {
+		if got := after.Share(m.ID) * 99; got < 0.969 || got > 1.031 {
+			t.Errorf("%s has %v of its share afterwards", m.ID, got)
+		}
+	}
+}
+
 func share(moves []Move) float64 {
 	sum := 0.0
 	for _, m := range moves {
