@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -196,8 +197,11 @@ func (t *Tracker) dropped(id string, l *coordinationv1.Lease, gone bool) {
 	t.evaluate()
 }
 
-// renew keeps what was taken.
+// renew keeps what was taken: each Lease once per retry period. They do not
+// wait for each other, so that a slow answer costs no more than one of them.
 func (t *Tracker) renew(ctx context.Context) {
+	var all sync.WaitGroup
+	defer all.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -205,14 +209,12 @@ func (t *Tracker) renew(ctx context.Context) {
 		case <-time.After(t.currentTiming().RetryPeriod()):
 		}
 		t.mu.Lock()
-		ids := make([]string, 0, len(t.held))
 		for id := range t.held {
-			ids = append(ids, id)
+			if t.writing[id] == nil { // else it is being renewed, or given back
+				all.Go(func() { t.renewOne(ctx, id) })
+			}
 		}
 		t.mu.Unlock()
-		for _, id := range ids {
-			t.renewOne(ctx, id)
-		}
 	}
 }
 
@@ -222,19 +224,26 @@ func (t *Tracker) renewOne(ctx context.Context, id string) {
 		return
 	}
 	defer unlock()
-	t.mu.Lock()
-	_, held := t.held[id]
-	var lease *coordinationv1.Lease
-	if e := t.entries[id]; e != nil {
-		lease = e.lease
-	}
-	t.mu.Unlock()
-	if !held {
-		return // given back meanwhile
-	}
-	err = t.take(ctx, id, lease)
-	if isRefusal(err) {
-		_, err = t.look(ctx, id) // if another holds it, it is ours no longer
+	for range 2 {
+		t.mu.Lock()
+		_, held := t.held[id]
+		var lease *coordinationv1.Lease
+		if e := t.entries[id]; e != nil {
+			lease = e.lease
+		}
+		t.mu.Unlock()
+		if !held {
+			return // given back meanwhile, or another has it
+		}
+		err = t.take(ctx, id, lease)
+		if !isRefusal(err) {
+			break
+		}
+		// It is not as we know it: the answer to a write of ours was lost, and the
+		// next one will do; or another holds it, and it is ours no longer.
+		if _, err = t.look(ctx, id); err != nil {
+			break
+		}
 	}
 	if err != nil && ctx.Err() == nil {
 		klog.FromContext(ctx).Error(err, "Could not renew the Lease of a shard that was taken over", "shard", id)

@@ -3,6 +3,7 @@ package health
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -344,6 +345,46 @@ func (b *bubble) recreate(w *worker) {
 	if _, err := b.server.as("late").Leases("shards").Create(b.ctx, c.fresh(second15, time.Now()), createOptions); err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+// TestTrackerKeepsWhatItHasTakenFromASlowServer: the renewals of several Leases do not wait for each other.
+func TestTrackerKeepsWhatItHasTakenFromASlowServer(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		tracker, stop, w := b.startRing(9)
+		b.after(21 * time.Second)
+		killed := []string{"w1", "w2", "w3", "w4"}
+		b.server.breakFor(hangs, killed...)
+		b.after(45 * time.Second)
+		for _, shard := range []string{"shard-1", "shard-2", "shard-3", "shard-4"} {
+			b.mover(tracker, "m1", shard)
+			if err := tracker.TakeOver(b.ctx, shard); err != nil {
+				t.Errorf("%s: %v", shard, err)
+			}
+		}
+		b.server.setFaults(func(actor, verb string) fault {
+			switch {
+			case slices.Contains(killed, actor):
+				return hangs
+			case actor == "m1" && verb == "update":
+				return slow
+			}
+			return works
+		})
+		lost := 0
+		for range 120 {
+			b.pass(time.Second)
+			for _, shard := range []string{"shard-1", "shard-2", "shard-3", "shard-4"} {
+				if !tracker.Held(shard) {
+					lost++
+				}
+			}
+		}
+		if lost > 0 {
+			t.Errorf("a Lease was not held at %d of 480 looks", lost)
+		}
+		finish(w...)
+		stop()
+	})
 }
 
 // once makes the next request of a kind go wrong.
