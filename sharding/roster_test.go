@@ -174,6 +174,14 @@ func TestRoster(t *testing.T) {
 			see 2 a -> work
 			see 3 a b -> drain
 			take -> 1`,
+		"drained, kept, reconciled, drained again": `
+			see 1 a b -> drain
+			see 2 a -> work
+			begin -> true
+			see 3 a b -> drain
+			take -> 0
+			end -> ready=true
+			take -> 1`,
 		"an object that is taken away cancels its reconcile": `
 			see 1 a -> work
 			begin -> true
