@@ -14,6 +14,10 @@ import (
 const (
 	handoverWriters = 16                     // hand-overs written at the same time, per controller
 	handoverRetry   = 200 * time.Millisecond // before a write that failed for no reason of ours is tried again
+
+	// After a list of children the next one waits for four times as long as that took, at most maxListRest: then a fifth of the time at
+	// the most is spent listing, and while many objects are handed over each list serves many of them. The first is not delayed.
+	maxListRest = 400 * time.Millisecond
 )
 
 // drainer hands over the objects whose owner is to change: it waits for their reconcile in flight, gives their children to the new
@@ -74,25 +78,30 @@ func (d *drainer) run(ctx context.Context) {
 	}
 	defer writers.Wait()
 	defer close(jobs)
+	var rested time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.signal:
 		}
+		pause(ctx, time.Until(rested))
 		if d.p.w.Active() {
-			d.dispatch(ctx, jobs)
+			rested = d.dispatch(ctx, jobs)
 		}
 	}
 }
 
-// dispatch lists the children of all objects that are ready, and gives the objects to the writers.
-func (d *drainer) dispatch(ctx context.Context, jobs chan<- handoverJob) {
+// dispatch lists the children of all objects that are ready, and gives the objects to the writers. It returns when the next list
+// may begin.
+func (d *drainer) dispatch(ctx context.Context, jobs chan<- handoverJob) (rested time.Time) {
 	keys := d.p.roster.takeReady()
 	if len(keys) == 0 {
-		return
+		return time.Time{}
 	}
+	begun := time.Now()
 	children, err := d.childrenOf(ctx, keys)
+	rested = time.Now().Add(min(4*time.Since(begun), maxListRest))
 	if err != nil {
 		klog.FromContext(ctx).Error(err, "Listing the children of objects to hand over failed, will try again", "objects", len(keys))
 	}
@@ -107,6 +116,7 @@ func (d *drainer) dispatch(ctx context.Context, jobs chan<- handoverJob) {
 		}
 		jobs <- job
 	}
+	return rested
 }
 
 // settle tells the roster how a hand-over ended, and sees to what follows.
