@@ -123,7 +123,7 @@ func choose(only string) ([]measurement, error) {
 }
 
 // limit bounds a single measurement.
-const limit = 6 * time.Minute
+const limit = 8 * time.Minute
 
 func measure(ctx context.Context, m measurement, programs map[string]string, s settings) (table, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errors.New("took too long"))

