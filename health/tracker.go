@@ -55,6 +55,8 @@ type ShardHealth struct {
 	// Held: this manager held the Lease when the snapshot was made. Ask
 	// Tracker.Held before a write that depends on it.
 	Held bool
+	// Missing: there is no Lease of this name.
+	Missing bool
 	// Foreign: a Lease of this name exists that is not of this ring. No worker
 	// can begin to act under that name while it does.
 	Foreign bool
@@ -308,11 +310,12 @@ func (t *Tracker) evaluate() {
 func (t *Tracker) build(v Verdict, now time.Time) *Snapshot {
 	s := &Snapshot{Shards: map[string]ShardHealth{}, Synced: t.synced, Frozen: v.Hold != HoldNone, Hold: v.Hold, Reason: reason(v, t.timing)}
 	for _, id := range t.detector.IDs() {
-		h := ShardHealth{}
+		h := ShardHealth{Missing: true}
 		h.State, h.Since = t.detector.State(id)
 		if e := t.entries[id]; e != nil {
 			h.Foreign = e.foreign
 			if e.lease != nil {
+				h.Missing = false
 				h.Holder = RecordOf(e.lease).Holder
 			}
 		}

@@ -2,6 +2,7 @@ package sharding
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -129,7 +130,9 @@ func (a *assigner) finish(ctx context.Context, f *finder, root *metav1.PartialOb
 	if waitsForPlacement(err) || ctx.Err() != nil {
 		return // a change of the placement will cause the next list
 	}
-	if failures == 1 || failures%100 == 0 {
+	if errors.Is(err, errRootMoving) {
+		klog.FromContext(ctx).V(1).Info("A child has to wait for its root", "object", klog.KObj(root), "err", err)
+	} else if failures == 1 || failures%100 == 0 {
 		klog.FromContext(ctx).Error(err, "Assigning failed, will try again", "resource", f.resource.GroupResource(),
 			"object", klog.KObj(root), "failures", failures)
 	}

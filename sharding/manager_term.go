@@ -241,7 +241,7 @@ func (t *term) newRing(ctx context.Context, config *shardv1.ShardConfig) (*ringC
 	}
 	c := &ringController{
 		ringScope: scope, termClients: t.termClients, namespace: t.options.Namespace, kicked: make(chan struct{}, 1),
-		remembered: map[string]*shardv1.ShardInstance{}, expected: map[string]bool{}, reported: map[string]int64{},
+		remembered: map[string]*shardv1.ShardInstance{}, expected: map[string]bool{}, emptied: map[string]bool{}, reported: map[string]int64{},
 		goneSince: map[string]time.Time{}, taken: map[string]bool{}, running: map[string]bool{},
 		strays: map[string]time.Time{}, drained: map[string]drainState{}, lastErrors: map[string]error{},
 	}

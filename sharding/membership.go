@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+
 	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/balancer"
 	"github.com/shard-io/shard-controller/health"
@@ -25,6 +27,12 @@ type shardFact struct {
 	member bool
 	// taken says that its Lease is held by this manager, or that its objects have been given away and it has not come back.
 	taken bool
+	// missing says that it has no Lease.
+	missing bool
+	// emptied says that it was being drained, and that nothing is left.
+	emptied bool
+	// stray says that objects have its label although it was no live shard when they were seen.
+	stray bool
 	// unheard says that this manager has seen its Lease, and has not yet had the time to see whether it is being renewed.
 	unheard bool
 	// objects is how many the manager believes it has.
@@ -118,7 +126,7 @@ func (f shardFact) standing(grace time.Duration, now time.Time) (s standing, rec
 	case health.Released:
 		waited := now.Sub(f.since)
 		switch {
-		case f.taken:
+		case f.taken || f.hasLeft():
 			return standingGone, 0
 		case f.draining() || waited >= grace:
 			return standingLost, 0
@@ -136,6 +144,22 @@ func (f shardFact) standing(grace time.Duration, now time.Time) (s standing, rec
 		return standingServing, 0
 	}
 	return standingPending, 0
+}
+
+// hasLeft says whether the shard, which does not act any more, has left in order: everything was handed over before.
+func (f shardFact) hasLeft() bool {
+	if f.stray || f.member {
+		return false
+	}
+	if f.instance == nil {
+		return f.missing
+	}
+	return f.emptied || meta.IsStatusConditionTrue(f.instance.Status.Conditions, conditionDrained)
+}
+
+// isNothing says whether there is no trace of the shard but in this manager's memory.
+func (f shardFact) isNothing() bool {
+	return f.instance == nil && f.missing && !f.stray && !f.member && !f.taken
 }
 
 func (f shardFact) draining() bool { return f.instance != nil && f.instance.Spec.Draining }

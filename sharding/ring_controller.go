@@ -60,6 +60,7 @@ type ringController struct {
 	finders      servedFinders
 	remembered   map[string]*shardv1.ShardInstance
 	expected     map[string]bool
+	emptied      map[string]bool
 	reported     map[string]int64     // objects by shard, as the shards said last
 	goneSince    map[string]time.Time // shards whose ShardInstance is to be deleted in the end
 

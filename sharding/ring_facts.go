@@ -59,11 +59,17 @@ func (c *ringController) facts(instances map[string]*shardv1.ShardInstance) []sh
 			delete(c.expected, id)
 		}
 		_, stray := c.strays[id] // objects have turned up since
-		facts = append(facts, shardFact{
+		fact := shardFact{
 			unheard: known.State == health.Unknown && known.Holder != "" && !strings.HasPrefix(known.Holder, health.ManagerPrefix),
 			id:      id, instance: c.remembered[id], deleted: instances[id] == nil, state: known.State, since: known.Since,
+			missing: !tracked || known.Missing, stray: stray && !c.running[id], emptied: c.emptied[id],
 			member: c.table.Has(id), taken: c.taken[id] && (!stray || c.running[id]), objects: c.objects(id),
-		})
+		}
+		if tracked && fact.isNothing() && !c.running[id] {
+			c.tracker.Forget(id)
+			continue
+		}
+		facts = append(facts, fact)
 	}
 	return facts
 }
@@ -72,6 +78,8 @@ func (c *ringController) facts(instances map[string]*shardv1.ShardInstance) []sh
 func (c *ringController) remember(instances map[string]*shardv1.ShardInstance) {
 	for id, instance := range instances {
 		c.remembered[id] = instance
+		// The worker may act on Drained, and be gone, before this manager sees that on the ShardInstance.
+		c.emptied[id] = instance.Spec.Draining && (c.emptied[id] || c.drainStateOf(id) == drainDone)
 	}
 	snapshot := c.tracker.Snapshot()
 	for id, instance := range c.remembered {
@@ -79,7 +87,7 @@ func (c *ringController) remember(instances map[string]*shardv1.ShardInstance) {
 			continue
 		}
 		known, tracked := snapshot.Shards[id]
-		left := meta.IsStatusConditionTrue(instance.Status.Conditions, conditionDrained)
+		left := c.emptied[id] || meta.IsStatusConditionTrue(instance.Status.Conditions, conditionDrained)
 		gone := !tracked || left && (known.State == health.Unknown || known.State == health.Released)
 		if left && gone { // in good order: nothing is to be waited for
 			c.tracker.Forget(id)
@@ -88,6 +96,7 @@ func (c *ringController) remember(instances map[string]*shardv1.ShardInstance) {
 			delete(c.remembered, id)
 			delete(c.expected, id)
 			delete(c.reported, id)
+			delete(c.emptied, id)
 			c.metrics.shardLoad.DeleteLabelValues(c.ring, id)
 		}
 	}

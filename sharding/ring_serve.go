@@ -97,7 +97,9 @@ func (c *ringController) serve(ctx context.Context) {
 			}
 			// The namespaces are watched for the term: objects of a namespace are judged by them until the end.
 			if err := c.namespaces.follow(ctx, term, &c.all, c.client, target.namespaces, c.namespacesChanged); err != nil {
-				klog.FromContext(ctx).Error(err, "Following namespaces failed")
+				if ctx.Err() == nil { // else this is no failure: the finders are being started anew
+					klog.FromContext(ctx).Error(err, "Following namespaces failed")
+				}
 				return
 			}
 		}

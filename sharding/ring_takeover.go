@@ -150,9 +150,11 @@ func (c *ringController) finishTakeover(ctx context.Context, shard string, since
 		time.AfterFunc(retryDelay(3), c.kick)
 		return
 	}
-	c.observeTakeover(since)
-	logger.Info("Took over a dead shard", "shard", shard, "objects", moved, "duration", time.Since(since))
-	if moved > 0 {
+	if moved == 0 {
+		logger.Info("Forgetting a dead shard that had no objects", "shard", shard)
+	} else {
+		c.observeTakeover(since)
+		logger.Info("Took over a dead shard", "shard", shard, "objects", moved, "duration", time.Since(since))
 		c.event(corev1.EventTypeWarning, "TookOver", "TakeOver", "Shard %s is dead; its %d objects have new owners.", shard, moved)
 	}
 	for ctx.Err() == nil && ValidateShardID(shard) == nil {
