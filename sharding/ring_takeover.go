@@ -29,8 +29,12 @@ func (c *ringController) noteStray(shard string) {
 // maxStrays bounds how many unknown owners are dealt with at a time.
 const maxStrays = 1000
 
-// startTakeovers starts one for every shard that is lost.
+// startTakeovers starts one for every shard that is lost, if there is somebody to give its objects to. Else its Lease is left alone, so
+// that a process of the shard itself can be the one that comes back.
 func (c *ringController) startTakeovers(ctx context.Context, facts []shardFact, members membership, lease time.Duration) {
+	if !c.placer.load().canPlace() {
+		return // the first shard that can receive objects changes the facts
+	}
 	for _, fact := range facts {
 		if members.standings[fact.id] == standingLost {
 			c.startTakeover(ctx, fact.id, fact.since)
@@ -105,6 +109,9 @@ func (c *ringController) takeOver(ctx context.Context, shard string) (moved int,
 			return t.moved, err
 		}
 		moved, err = t.run(ctx)
+		if errors.Is(err, errNoReceiver) {
+			return moved, errors.Join(err, c.giveBack(ctx, shard, false))
+		}
 		if !errors.Is(err, errNotHeld) || ctx.Err() != nil {
 			return moved, err
 		}
@@ -141,6 +148,10 @@ func (c *ringController) finishTakeover(ctx context.Context, shard string, since
 	switch {
 	case ctx.Err() != nil:
 		return // the next leader finds the Lease expired, and goes on
+	case errors.Is(err, errNoReceiver):
+		logger.Info("Nobody can take over the objects of a dead shard", "shard", shard, "objectsSoFar", moved)
+		c.kick()
+		return
 	case errors.Is(err, health.ErrAlive):
 		logger.Info("A shard that seemed dead is alive", "shard", shard)
 		c.kick()
@@ -157,15 +168,21 @@ func (c *ringController) finishTakeover(ctx context.Context, shard string, since
 		logger.Info("Took over a dead shard", "shard", shard, "objects", moved, "duration", time.Since(since))
 		c.event(corev1.EventTypeWarning, "TookOver", "TakeOver", "Shard %s is dead; its %d objects have new owners.", shard, moved)
 	}
+	_ = c.giveBack(ctx, shard, true) // fails only at the end of the term
+	c.kick()
+}
+
+// giveBack releases the Lease of a shard, or deletes it, and tries until that is done or ctx is.
+func (c *ringController) giveBack(ctx context.Context, shard string, remove bool) error {
 	for ctx.Err() == nil && ValidateShardID(shard) == nil {
-		err := c.tracker.GiveBack(ctx, shard, true)
+		err := c.tracker.GiveBack(ctx, shard, remove)
 		if err == nil || errors.Is(err, health.ErrNotHeld) {
-			break
+			return nil
 		}
-		logger.Error(err, "Deleting the Lease of a dead shard failed, will try again", "shard", shard)
+		klog.FromContext(ctx).Error(err, "Giving back the Lease of a dead shard failed, will try again", "shard", shard)
 		pause(ctx, retryDelay(3))
 	}
-	c.kick()
+	return ctx.Err()
 }
 
 // event records something on the ShardConfig of the ring.

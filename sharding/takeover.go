@@ -17,6 +17,8 @@ var (
 	errRootMoving = errors.New("the root is being handed over")
 	// errNotHeld ends a take-over: the Lease of the dead shard is not in our hands, so it may be alive.
 	errNotHeld = errors.New("the Lease of the shard is not held any more")
+	// errNoReceiver ends a take-over: for some time there has been no shard that could receive anything.
+	errNoReceiver = errors.New("there is no shard to receive the objects")
 )
 
 // takeover gives the objects of one dead shard to others. The shard is no part of the placement any more, and its Lease is
@@ -36,12 +38,18 @@ type takeover struct {
 	moved int
 }
 
+// receiverPatience is how long a take-over waits for a shard that can receive objects, before it makes way for the dead one itself.
+const receiverPatience = 2 * time.Second
+
 // run goes on until nothing has the shard's label any more. It returns how many roots got a new owner.
 func (t *takeover) run(ctx context.Context) (int, error) {
 	t.parts = 1
 	failures := 0
 	for {
-		if err := errors.Join(t.placer.awaitPlace(ctx), t.placer.quiet(ctx, t.shard)); err != nil {
+		if err := t.awaitReceiver(ctx); err != nil {
+			return t.moved, err
+		}
+		if err := t.placer.quiet(ctx, t.shard); err != nil {
 			return t.moved, err
 		}
 		before := t.moved
@@ -61,6 +69,13 @@ func (t *takeover) run(ctx context.Context) (int, error) {
 			t.placer.pause(ctx, jitter(retryDelay(failures)))
 		}
 	}
+}
+
+// awaitReceiver waits until some shard may receive objects.
+func (t *takeover) awaitReceiver(ctx context.Context) error {
+	waiting, cancel := context.WithTimeoutCause(ctx, receiverPatience, errNoReceiver)
+	defer cancel()
+	return t.placer.awaitPlace(waiting)
 }
 
 // round returns how many objects with the shard's label it came across.
