@@ -3,6 +3,7 @@ package sharding
 import (
 	"context"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/klog/v2"
@@ -104,10 +105,14 @@ func (c *ringController) auditChildren(ctx context.Context, shard string) error 
 }
 
 // bringHome gives one child to the shard of its root. A child whose root is gone loses its label: it follows nobody, and
-// would keep its shard from being empty until the garbage collector comes by.
+// would keep its shard from being empty until the garbage collector comes by. What is no root's child at all was labelled by
+// the operator for its own informers, and keeps its label until its shard drains.
 func (c *ringController) bringHome(ctx context.Context, targets *targetSet, resource schema.GroupVersionResource, child *metav1.PartialObjectMetadata, here map[uint64]struct{}) error {
 	target, controller := targets.rootOf(child)
 	if target == nil {
+		if shard, _ := OwnerOf(child, c.ring); c.placer.load().draining(shard) {
+			return c.unlabel(ctx, resource, child)
+		}
 		return nil
 	}
 	namespace := target.rootNamespace(child)
@@ -115,8 +120,11 @@ func (c *ringController) bringHome(ctx context.Context, targets *targetSet, reso
 		return nil
 	}
 	root, err := c.get(ctx, target.resource, namespace, controller.Name)
-	if err != nil || root.UID != controller.UID {
-		return ignoreNotFound(err)
+	if apierrors.IsNotFound(err) || err == nil && root.UID != controller.UID {
+		return c.unlabel(ctx, resource, child)
+	}
+	if err != nil {
+		return err
 	}
 	owner, owned := OwnerOf(root, c.ring)
 	_, draining := DrainTargetOf(root, c.ring)
@@ -124,5 +132,18 @@ func (c *ringController) bringHome(ctx context.Context, targets *targetSet, reso
 		return nil
 	}
 	_, err = c.labelChild(ctx, orphan{resource, child}, owner)
+	return err
+}
+
+// unlabel takes the ring's labels off an object. If somebody else was faster, the next pass looks again.
+func (c *ringController) unlabel(ctx context.Context, resource schema.GroupVersionResource, object *metav1.PartialObjectMetadata) error {
+	patch := clearPatch(object, c.ring)
+	if patch == nil {
+		return nil
+	}
+	_, err := c.patch(ctx, resource, object, patch)
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil
+	}
 	return err
 }

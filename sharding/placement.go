@@ -61,6 +61,12 @@ func (p *placement) eligible(shard string) bool {
 	return ok && s.Eligible() && !p.unheard[shard]
 }
 
+// draining says whether all objects of the shard are to move away.
+func (p *placement) draining(shard string) bool {
+	s, ok := p.view.Shard(shard)
+	return ok && s.Draining
+}
+
 // isLive says whether the shard keeps what it owns: alive, or not known to be dead.
 func (p *placement) isLive(shard string) bool { return p != nil && p.live[shard] }
 

@@ -30,7 +30,6 @@ type processor struct {
 	roster     *roster
 	failures   *failures
 	drainer    *drainer
-	strays     *strays
 	busy       busyMeter
 }
 
@@ -45,25 +44,8 @@ func newProcessor(w *Worker, c Controller, t *target) *processor {
 		roster:   newRoster(w.options.Ring, w.options.ID),
 		failures: newFailures(c.MaxFailures, c.MaxPanics),
 	}
-	p.drainer, p.strays = newDrainer(p), newStrays(p)
+	p.drainer = newDrainer(p)
 	return p
-}
-
-// listen makes the processor hear of what its informers see.
-func (p *processor) listen() error {
-	if _, err := p.controller.Informer.AddEventHandler(p); err != nil {
-		return fmt.Errorf("controller %s: %w", p.target.name(), err)
-	}
-	for _, resource := range p.target.controlled {
-		informer := p.controller.Children[resource.GroupResource()]
-		if informer == nil {
-			continue
-		}
-		if err := p.strays.watch(informer, resource); err != nil {
-			return fmt.Errorf("controller %s: Children[%s]: %w", p.target.name(), resource.GroupResource(), err)
-		}
-	}
-	return nil
 }
 
 // run processes until ctx is done and every reconcile has returned. It starts nothing while the worker may not act.
@@ -89,10 +71,8 @@ func (p *processor) run(ctx context.Context) {
 	}
 	running.Go(func() { p.drainer.run(ctx) })
 	running.Go(func() { p.followDepartures(ctx) })
-	running.Go(func() { p.strays.run(ctx) })
 	<-ctx.Done()
 	p.departed.ShutDown()
-	p.strays.queue.ShutDown()
 	p.queue.ShutDown()
 	running.Wait()
 }

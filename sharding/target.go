@@ -16,8 +16,6 @@ import (
 // target is what a worker knows of one target of its ring.
 type target struct {
 	resource       schema.GroupVersionResource
-	kind           string
-	namespaced     bool
 	controlled     []schema.GroupVersionResource
 	childInformers map[string]cache.SharedIndexInformer // by "resource.group", as in versions
 }
@@ -34,15 +32,6 @@ func targetFor(ctx context.Context, config *v1.ShardConfig, c Controller, mapper
 	if t.resource, err = resourceIn(ctx, mapper, schema.GroupResource{Group: spec.Group, Resource: spec.Resource}); err != nil {
 		return nil, err
 	}
-	kind, err := mapper.KindForWithContext(ctx, t.resource)
-	if err != nil {
-		return nil, fmt.Errorf("kind of %s: %w", t.name(), err)
-	}
-	mapping, err := mapper.RESTMappingWithContext(ctx, kind.GroupKind(), kind.Version)
-	if err != nil {
-		return nil, fmt.Errorf("scope of %s: %w", t.name(), err)
-	}
-	t.kind, t.namespaced = kind.Kind, mapping.Scope.Name() == meta.RESTScopeNameNamespace
 	known := map[schema.GroupResource]bool{}
 	for _, child := range spec.Controlled {
 		resource, err := resourceIn(ctx, mapper, schema.GroupResource{Group: child.Group, Resource: child.Resource})

@@ -246,8 +246,8 @@ func (w *Worker) prepare(ctx context.Context) error {
 			return err
 		}
 		p := newProcessor(w, c, t)
-		if err := p.listen(); err != nil {
-			return err
+		if _, err := c.Informer.AddEventHandler(p); err != nil {
+			return fmt.Errorf("controller %s: %w", t.name(), err)
 		}
 		w.processors = append(w.processors, p)
 	}

@@ -331,20 +331,32 @@ func TestIdleWorkerWritesNothingButItsLease(t *testing.T) {
 	})
 }
 
-func TestChildWithoutItsRootIsBroughtHome(t *testing.T) {
+func TestChildrenThatAreAstray(t *testing.T) {
 	simulate(t, func(s *sim) {
 		s.config()
-		root := s.secret("o", "b")
-		s.child("stolen", "a", root)
-		moving := s.secret("moving", "b")
-		s.child("ahead", "a", moving)
-		s.label(secrets, "moving", DrainLabel(simRing), "a")
-		s.worker("a", nil)
-		s.settle(simLease)
-		wants(s, "child while its root may still follow", s.ownership(configMaps, "stolen"), "a")
-		s.settle(3 * simLease)
-		wants(s, "child whose root does not follow", s.ownership(configMaps, "stolen"), "b")
-		wants(s, "child whose root is on its way", s.ownership(configMaps, "ahead"), "a")
+		s.runManager("m")
+		a := s.worker("a", nil)
+		s.worker("b", nil)
+		s.settle(20 * time.Second)
+		s.child("stolen", "a", s.secret("o", "b"))
+		gone := s.secret("gone", "a")
+		s.child("orphan", "a", gone)
+		s.create(configMaps, map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{
+			"name": "free", "namespace": "ns", "labels": map[string]any{OwnerLabel(simRing): "a"}}})
+		if err := s.server.Delete(secrets, "ns", "gone"); err != nil {
+			s.Fatal(err)
+		}
+		s.settle(7 * time.Minute)
+		wants(s, "child of another shard's root", s.ownership(configMaps, "stolen"), s.ownership(secrets, "o")[:1])
+		wants(s, "child without a root", s.ownership(configMaps, "orphan"), "")
+		wants(s, "object that is nobody's child", s.ownership(configMaps, "free"), "a")
+		begun := time.Now()
+		a.stop()
+		<-a.ended
+		if took := time.Since(begun); took > 20*time.Second {
+			s.Errorf("it took %s to stop", took)
+		}
+		wants(s, "object that is nobody's child, after its shard has left", s.ownership(configMaps, "free"), "")
 	})
 }
 
