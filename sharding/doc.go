@@ -15,7 +15,8 @@
 //     different machines are never compared.
 //   - While the API server is away, nobody's objects are given to others. Without a manager, workers go on.
 //   - A manager keeps nothing of an object that has an owner: its memory does not grow with their number.
-//   - In an idle ring nothing is written but one renewal per shard and retry period (2/15 of the Lease's duration).
+//   - In an idle ring nothing is written but one renewal per shard and retry period (2/15 of the Lease's duration), and the
+//     leading manager's.
 //
 // # What is not promised
 //

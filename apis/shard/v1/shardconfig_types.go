@@ -97,7 +97,7 @@ type ShardConfigSpec struct {
 	// +optional
 	ScaleDownThreshold Ratio `json:"scaleDownThreshold,omitempty,omitzero"`
 
-	// loadBalanceStrategy is the name of the strategy that says which shard gets an object. Built in are consistent-hash,
+	// loadBalanceStrategy is the name of the strategy that says which shard gets an object. Built in are consistent-hash, bounded-load,
 	// round-robin and least-loaded; programs register others. 1 to 63 characters, lowercase letters, digits, '-', '.' and '/',
 	// default "consistent-hash". A name that the manager does not know is reported by the condition Stalled. Written by the user.
 	// +kubebuilder:default="consistent-hash"

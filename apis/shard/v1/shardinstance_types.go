@@ -112,7 +112,7 @@ type HashRange struct {
 
 // ShardInstanceStatus is how a shard is. It is written only when it changed.
 type ShardInstanceStatus struct {
-	// conditions are what is the case now: Ready, Reconciling, Stalled. At most 16, one per type. Written by the manager.
+	// conditions are what is the case now: Ready, and Drained while the shard drains. At most 16, one per type. Written by the manager.
 	// +listType=map
 	// +listMapKey=type
 	// +patchMergeKey=type

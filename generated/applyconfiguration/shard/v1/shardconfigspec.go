@@ -27,7 +27,7 @@ type ShardConfigSpecApplyConfiguration struct {
 	// three decimals, default 0.3. It is less than scaleUpThreshold, and scaleDownThreshold * (minShards + 1) is less than
 	// scaleUpThreshold * minShards, so that removing a shard does not at once call for adding one. Written by the user.
 	ScaleDownThreshold *shardv1.Ratio `json:"scaleDownThreshold,omitempty"`
-	// loadBalanceStrategy is the name of the strategy that says which shard gets an object. Built in are consistent-hash,
+	// loadBalanceStrategy is the name of the strategy that says which shard gets an object. Built in are consistent-hash, bounded-load,
 	// round-robin and least-loaded; programs register others. 1 to 63 characters, lowercase letters, digits, '-', '.' and '/',
 	// default "consistent-hash". A name that the manager does not know is reported by the condition Stalled. Written by the user.
 	LoadBalanceStrategy *string `json:"loadBalanceStrategy,omitempty"`

@@ -15,7 +15,7 @@ import (
 //
 // ShardInstanceStatus is how a shard is. It is written only when it changed.
 type ShardInstanceStatusApplyConfiguration struct {
-	// conditions are what is the case now: Ready, Reconciling, Stalled. At most 16, one per type. Written by the manager.
+	// conditions are what is the case now: Ready, and Drained while the shard drains. At most 16, one per type. Written by the manager.
 	Conditions []metav1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the metadata.generation that the conditions are about. At least 0. Written by the manager.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
