@@ -11,8 +11,12 @@ help: ## Show this help
 quickstart: ## See a sharded controller at work on a real API server, in about a minute (KEEP=1 keeps it, KUBECONFIG=... uses your cluster)
 	@go run ./examples/quickstart
 
+# Tests with processes and short leases run one package at a time, so that they have the machine to themselves.
+PROCESS_TESTS := ./internal/controlplane/... ./internal/child/... ./internal/bench/... ./examples/quickstart/... ./examples/internal/e2e/...
+
 test: controlplane ## Run all tests, with those on a real control plane
-	go test -timeout 20m ./...
+	go test -timeout 20m $$(go list ./... | grep -v $(foreach p,$(PROCESS_TESTS:./%/...=%),-e /$(p)))
+	go test -timeout 20m -p 1 $(PROCESS_TESTS)
 
 race: controlplane ## Run the tests of the library under the race detector
 	go test -race -timeout 20m ./ring/... ./balancer/... ./sharding/... ./apis/shard/... ./examples/worker/... ./examples/manager/...
