@@ -1,10 +1,12 @@
 package sharding
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,32 +17,46 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// pageSize bounds what the manager holds of a list at a time.
+// pageSize is how many objects are asked for at a time. The manager holds two pages of a list at most: the one that is being
+// worked on, and the next.
 const pageSize = 500
 
 // eachPage lists metadata page by page. It returns the resourceVersion of the list, from which a watch can go on. An error of
-// visit ends the list and is returned.
+// visit ends the list and is returned. The next page is asked for while visit works, so that its writes don't wait for that.
 func eachPage(ctx context.Context, client metadata.Interface, resource schema.GroupVersionResource, selector string,
 	visit func([]metav1.PartialObjectMetadata) error,
 ) (string, error) {
+	type answer struct {
+		list *metav1.PartialObjectMetadataList
+		err  error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
+	ask := func(from string) <-chan answer {
+		next := make(chan answer, 1)
+		asking.Go(func() {
+			list, err := client.Resource(resource).List(ctx, metav1.ListOptions{LabelSelector: selector, Limit: pageSize, Continue: from})
+			next <- answer{list, err}
+		})
+		return next
+	}
 	version := ""
-	options := metav1.ListOptions{LabelSelector: selector, Limit: pageSize}
-	for {
-		page, err := client.Resource(resource).List(ctx, options)
-		if err != nil {
-			return "", fmt.Errorf("list %s: %w", resource.GroupResource(), err)
+	for next := ask(""); next != nil; {
+		page := <-next
+		if page.err != nil {
+			return "", fmt.Errorf("list %s: %w", resource.GroupResource(), page.err)
 		}
-		if version == "" {
-			version = page.ResourceVersion
+		version = cmp.Or(version, page.list.ResourceVersion)
+		if next = nil; page.list.Continue != "" {
+			next = ask(page.list.Continue)
 		}
-		if err := visit(page.Items); err != nil {
+		if err := visit(page.list.Items); err != nil {
 			return "", err
 		}
-		if page.Continue == "" {
-			return version, nil
-		}
-		options.Continue = page.Continue
 	}
+	return version, nil
 }
 
 // finder follows the objects of a resource that match a selector, and keeps none of them.

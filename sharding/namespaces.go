@@ -54,7 +54,7 @@ func (s *namespaceSets) informer(selector labels.Selector) cache.SharedIndexInfo
 
 // follow makes the selector known, and returns when all namespaces are that it selects now, or when ctx is done. changed is
 // called when a namespace comes or goes. It watches until term is done, on goroutines that all waits for.
-func (s *namespaceSets) follow(ctx, term context.Context, all *sync.WaitGroup, client metadata.Interface, selector labels.Selector, changed func()) error {
+func (s *namespaceSets) follow(ctx, term context.Context, all *sync.WaitGroup, client metadata.Interface, selector labels.Selector, changed func(selected bool)) error {
 	informer, err := s.start(term, all, client, selector.String(), changed)
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (s *namespaceSets) follow(ctx, term context.Context, all *sync.WaitGroup, c
 }
 
 // start returns the informer for a selector, which it makes if there is none yet.
-func (s *namespaceSets) start(term context.Context, all *sync.WaitGroup, client metadata.Interface, selector string, changed func()) (cache.SharedIndexInformer, error) {
+func (s *namespaceSets) start(term context.Context, all *sync.WaitGroup, client metadata.Interface, selector string, changed func(selected bool)) (cache.SharedIndexInformer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if informer := s.sets[selector]; informer != nil {
@@ -78,8 +78,8 @@ func (s *namespaceSets) start(term context.Context, all *sync.WaitGroup, client 
 		return nil, err
 	}
 	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { changed() },
-		DeleteFunc: func(any) { changed() },
+		AddFunc:    func(any) { changed(true) },
+		DeleteFunc: func(any) { changed(false) },
 	}); err != nil {
 		return nil, err
 	}

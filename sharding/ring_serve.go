@@ -102,6 +102,7 @@ func (c *ringController) serve(ctx context.Context) {
 				}
 				return
 			}
+			c.mover.kick() // it may have begun when these namespaces were not known yet
 		}
 		runFinders(ctx, served.all, children)
 		childrenListed.await(ctx)
@@ -149,9 +150,12 @@ func (c *ringController) relist() {
 	}
 }
 
-// namespacesChanged is called when namespaces are selected that were not before, or the other way round.
-func (c *ringController) namespacesChanged() {
-	c.mover.kick()
+// namespacesChanged is called when a namespace is selected that was not before, or the other way round: then what is owned
+// there is to be released.
+func (c *ringController) namespacesChanged(selected bool) {
+	if !selected {
+		c.mover.kick()
+	}
 	c.lookAgain.Store(true)
 	c.kick()
 }
