@@ -87,3 +87,47 @@ func TestTakeOverOfAShardThatHasOnlyAName(t *testing.T) {
 		wants(s, "children away from their roots", s.astray(), 0)
 	})
 }
+
+// TestTakeOverTakesALeaseAndItsWrites: from the last sign of life of a shard to the new owner of its last object passes the lease
+// duration, and what the requests take.
+func TestTakeOverTakesALeaseAndItsWrites(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		for i, root := range s.secrets(600) {
+			s.child(fmt.Sprintf("c%03d", i), "", root)
+		}
+		m := s.runManager("m")
+		s.worker("a", nil)
+		s.worker("b", nil)
+		c := s.worker("c", nil)
+		s.settle(time.Minute)
+		latency := time.Millisecond // there, and back
+		m.client.SetFaults(memapi.Faults{MinLatency: latency, MaxLatency: latency})
+		s.settle(simLease)
+		var renewed, last time.Time
+		writes := 0
+		s.server.OnCommit(func(e memapi.Event) {
+			switch {
+			case e.Resource == leases && e.Actor == "c":
+				renewed = time.Now()
+			case (e.Resource == secrets || e.Resource == configMaps) && e.Actor == "m":
+				last = time.Now()
+				writes++
+			}
+		})
+		for renewed.IsZero() {
+			s.settle(10 * time.Millisecond)
+		}
+		c.kill()
+		s.settle(2 * simLease)
+		wants(s, "roots of the dead shard", s.counts(secrets)["c"], 0)
+		if writes < 300 {
+			t.Fatalf("%d writes, too few for this test", writes)
+		}
+		requests := 20 // before the first write: the confirmation, the Lease, the slots, the lists
+		want := simLease + time.Duration(requests+2*writes/defaultConcurrency)*2*latency
+		if took := last.Sub(renewed); took > want || took < simLease {
+			t.Errorf("the take-over ended %v after the last renewal, with %d writes; want %v to %v", took, writes, simLease, want)
+		}
+	})
+}
