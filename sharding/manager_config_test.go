@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/internal/memapi"
 )
 
@@ -80,14 +80,14 @@ func TestConditionsOfAShardConfig(t *testing.T) {
 		kind   string
 		want   string
 	}{
-		{"no targets", set([]any{}, "spec", "targets"), v1.ConditionReady, "True NoTargets"},
-		{"unknown strategy", set("no-such", "spec", "loadBalanceStrategy"), v1.ConditionStalled, "True UnknownStrategy"},
+		{"no targets", set([]any{}, "spec", "targets"), shardv1.ConditionReady, "True NoTargets"},
+		{"unknown strategy", set("no-such", "spec", "loadBalanceStrategy"), shardv1.ConditionStalled, "True UnknownStrategy"},
 		{"unknown resource", set([]any{map[string]any{"resource": "widgets", "group": "example.org"}}, "spec", "targets"),
-			v1.ConditionStalled, "True TargetNotFound"},
+			shardv1.ConditionStalled, "True TargetNotFound"},
 		{"wrong selector", set([]any{map[string]any{"resource": "secrets", "labelSelector": map[string]any{
 			"matchExpressions": []any{map[string]any{"key": "a", "operator": "Nonsense"}}}}}, "spec", "targets"),
-			v1.ConditionStalled, "True InvalidSelector"},
-		{"nothing wrong", func(*unstructured.Unstructured) {}, v1.ConditionStalled, "False AsExpected"},
+			shardv1.ConditionStalled, "True InvalidSelector"},
+		{"nothing wrong", func(*unstructured.Unstructured) {}, shardv1.ConditionStalled, "False AsExpected"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			simulate(t, func(s *sim) {
@@ -127,12 +127,12 @@ func TestOverlapIsToldToTheYounger(t *testing.T) {
 		})
 		s.runManager("m")
 		s.settle(10 * time.Second)
-		wants(s, "condition of the older", s.condition(v1.ConditionOverlapping), "False NoOverlap")
+		wants(s, "condition of the older", s.condition(shardv1.ConditionOverlapping), "False NoOverlap")
 		conditions, _, _ := unstructured.NestedSlice(s.server.Get(configs, simNamespace, "younger").Object, "status", "conditions")
 		found := false
 		for _, c := range conditions {
 			condition := c.(map[string]any)
-			if condition["type"] == v1.ConditionOverlapping {
+			if condition["type"] == shardv1.ConditionOverlapping {
 				found = true
 				wants(s, "status of the younger", condition["status"], any("True"))
 				wants(s, "message", condition["message"], any("The older ring r has secrets as well: a shard of each may act on the same object."))
@@ -225,7 +225,7 @@ func TestRootThatIsDeletedWhileItDrains(t *testing.T) {
 		s.secret("late", "")
 		s.settle(5 * time.Second)
 		wants(s, "unowned", s.counts(secrets)["-"], 0)
-		wants(s, "condition Reconciling", s.condition(v1.ConditionReconciling), "False Settled")
+		wants(s, "condition Reconciling", s.condition(shardv1.ConditionReconciling), "False Settled")
 	})
 }
 

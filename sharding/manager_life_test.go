@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/internal/memapi"
 )
 
@@ -224,7 +224,7 @@ func TestDeletedRecordsOfALiveShardMoveNothing(t *testing.T) {
 				s.settle(5 * time.Minute)
 				wants(s, "epochs", s.epochs(), before)
 				wants(s, "holder of the Lease", s.holder("a"), "a")
-				wants(s, "phase", s.instance("a").Status.Phase, v1.PhaseRunning)
+				wants(s, "phase", s.instance("a").Status.Phase, shardv1.PhaseRunning)
 			})
 		})
 	}
@@ -244,7 +244,7 @@ func TestShardThatRestartsKeepsItsObjects(t *testing.T) {
 		<-b.ended
 		s.settle(simLease * 2 / 3)
 		wants(s, "holder of the Lease", s.holder("b"), "")
-		wants(s, "phase", s.instance("b").Status.Phase, v1.PhaseTerminated)
+		wants(s, "phase", s.instance("b").Status.Phase, shardv1.PhaseTerminated)
 		b = s.process("b2", "b", nil, keep)
 		s.settle(30 * time.Second)
 		wants(s, "epochs after a restart", s.epochs(), before)
@@ -264,7 +264,7 @@ func TestSilentShardGetsNothingNew(t *testing.T) {
 		s.settle(time.Minute)
 		b.client.SetLink(memapi.Partitioned)
 		s.settle(8 * time.Second)
-		wants(s, "phase", s.instance("b").Status.Phase, v1.PhaseSilent)
+		wants(s, "phase", s.instance("b").Status.Phase, shardv1.PhaseSilent)
 		s.secrets(40)
 		s.settle(time.Second)
 		wants(s, "objects of the silent shard", s.counts(secrets)["b"], 0)

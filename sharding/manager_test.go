@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/internal/memapi"
 )
 
@@ -85,12 +85,12 @@ func (s *sim) astray() int {
 	return n
 }
 
-func (s *sim) configStatus() v1.ShardConfigStatus {
+func (s *sim) configStatus() shardv1.ShardConfigStatus {
 	object := s.server.Get(configs, simNamespace, simRing)
 	if object == nil {
 		s.Fatal("there is no ShardConfig")
 	}
-	var config v1.ShardConfig
+	var config shardv1.ShardConfig
 	if err := fromUnstructured(object, &config); err != nil {
 		s.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestManagerAssignsWhatHasNoOwner(t *testing.T) {
 		s.settle(time.Minute)
 		wants(s, "leading", m.Leading(), true)
 		wants(s, "unowned without shards", s.counts(secrets)["-"], 100)
-		wants(s, "condition Ready", s.condition(v1.ConditionReady), "False NoShards")
+		wants(s, "condition Ready", s.condition(shardv1.ConditionReady), "False NoShards")
 		s.worker("a", nil)
 		s.worker("b", nil)
 		s.settle(20 * time.Second)
@@ -133,9 +133,9 @@ func TestManagerAssignsWhatHasNoOwner(t *testing.T) {
 			t.Errorf("owners: %v", counts)
 		}
 		wants(s, "children away from their roots", s.astray(), 0)
-		wants(s, "condition Ready", s.condition(v1.ConditionReady), "True Serving")
+		wants(s, "condition Ready", s.condition(shardv1.ConditionReady), "True Serving")
 		wants(s, "ready shards", s.configStatus().ReadyShards, 2)
-		wants(s, "phase", s.instance("a").Status.Phase, v1.PhaseRunning)
+		wants(s, "phase", s.instance("a").Status.Phase, shardv1.PhaseRunning)
 		late := s.secret("late", "")
 		s.settle(time.Second)
 		if owner, ok := OwnerOf(s.server.Get(secrets, "ns", "late"), simRing); !ok {
@@ -195,7 +195,7 @@ func TestDeadShardIsTakenOver(t *testing.T) {
 		wants(s, "what the dead shard owns", s.counts(secrets)["c"], 0)
 		wants(s, "children that the dead shard owns", s.counts(configMaps)["c"], 0)
 		wants(s, "children away from their roots", s.astray(), 0)
-		wants(s, "phase", s.instance("c").Status.Phase, v1.PhaseLost)
+		wants(s, "phase", s.instance("c").Status.Phase, shardv1.PhaseLost)
 		s.settle(5 * time.Minute)
 		wants(s, "ShardInstance of the dead shard is there", s.instance("c") != nil, false)
 	})

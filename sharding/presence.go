@@ -17,8 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 
-	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
-	shardv1 "github.com/shard-io/shard-controller/generated/applyconfiguration/shard/v1"
+	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	applyv1 "github.com/shard-io/shard-controller/generated/applyconfiguration/shard/v1"
 	"github.com/shard-io/shard-controller/generated/informers/externalversions"
 )
 
@@ -77,9 +77,9 @@ func (p *presence) ensureOnce(ctx context.Context) (created bool, err error) {
 	instances := p.w.shards.ShardV1().ShardInstances(o.Namespace)
 	current, err := instances.Get(ctx, o.ID, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		_, err = instances.Create(ctx, &v1.ShardInstance{
+		_, err = instances.Create(ctx, &shardv1.ShardInstance{
 			ObjectMeta: metav1.ObjectMeta{Name: o.ID, Labels: map[string]string{RingLabel: o.Ring}},
-			Spec:       v1.ShardInstanceSpec{ShardID: o.ID, Ring: o.Ring, Weight: o.Weight},
+			Spec:       shardv1.ShardInstanceSpec{ShardID: o.ID, Ring: o.Ring, Weight: o.Weight},
 		}, metav1.CreateOptions{FieldManager: workerFieldManager})
 		return err == nil, err
 	}
@@ -165,7 +165,7 @@ func (p *presence) watch(ctx context.Context, deleted chan<- struct{}) {
 
 // answered passes the manager's answer to a drain on.
 func (p *presence) answered(obj any) {
-	instance, ok := obj.(*v1.ShardInstance)
+	instance, ok := obj.(*shardv1.ShardInstance)
 	if !ok || !instance.Spec.Draining {
 		return
 	}
@@ -241,7 +241,7 @@ type reporter struct {
 
 // report is the part of the status that the worker writes, without the time.
 type report struct {
-	load  v1.Ratio
+	load  shardv1.Ratio
 	count int64
 	names string // joined by newlines, to be comparable
 }
@@ -256,7 +256,7 @@ func (p *presence) report(ctx context.Context, r *reporter, now time.Time) {
 	if r.valid && next == r.written {
 		return
 	}
-	status := shardv1.ShardInstanceStatus().
+	status := applyv1.ShardInstanceStatus().
 		WithLoad(next.load).
 		WithAssignedResourceCount(next.count).
 		WithLastHeartbeat(metav1.NewTime(now)).
@@ -264,7 +264,7 @@ func (p *presence) report(ctx context.Context, r *reporter, now time.Time) {
 	if next.names != "" {
 		status.WithAssignedResources(strings.Split(next.names, "\n")...)
 	}
-	apply := shardv1.ShardInstance(p.w.options.ID, p.w.options.Namespace).WithStatus(status)
+	apply := applyv1.ShardInstance(p.w.options.ID, p.w.options.Namespace).WithStatus(status)
 	_, err := p.w.shards.ShardV1().ShardInstances(p.w.options.Namespace).ApplyStatus(ctx, apply,
 		metav1.ApplyOptions{FieldManager: workerFieldManager, Force: true})
 	if err != nil {
@@ -277,7 +277,7 @@ func (p *presence) report(ctx context.Context, r *reporter, now time.Time) {
 }
 
 // load returns the smoothed load, rounded so that an idle shard writes nothing.
-func (p *presence) load(r *reporter, now time.Time) v1.Ratio {
+func (p *presence) load(r *reporter, now time.Time) shardv1.Ratio {
 	var busy, capacity time.Duration
 	queued := 0
 	period := now.Sub(r.last)
@@ -291,9 +291,9 @@ func (p *presence) load(r *reporter, now time.Time) v1.Ratio {
 	}
 	r.last = now
 	const steps = 50 // of 0.02
-	ratio, err := v1.RatioFrom(min(float64(int(r.load*steps+0.5))/steps, 1000))
+	ratio, err := shardv1.RatioFrom(min(float64(int(r.load*steps+0.5))/steps, 1000))
 	if err != nil {
-		return v1.Ratio{}
+		return shardv1.Ratio{}
 	}
 	return ratio
 }

@@ -8,19 +8,19 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/tools/cache"
 
-	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/generated/informers/externalversions"
 )
 
 // ringState is the ShardConfig of a worker's ring as it was last seen. The zero value is a ring that does not exist.
 type ringState struct {
 	mu      sync.Mutex
-	config  *v1.ShardConfig
+	config  *shardv1.ShardConfig
 	changed chan struct{} // closed at the next change
 }
 
 // get returns the ShardConfig, nil if it does not exist.
-func (r *ringState) get() *v1.ShardConfig {
+func (r *ringState) get() *shardv1.ShardConfig {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.config
@@ -32,7 +32,7 @@ func (r *ringState) served() bool {
 	return config != nil && config.DeletionTimestamp.IsZero()
 }
 
-func (r *ringState) set(config *v1.ShardConfig) {
+func (r *ringState) set(config *shardv1.ShardConfig) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.config = config
@@ -53,7 +53,7 @@ func (r *ringState) next() <-chan struct{} {
 }
 
 // wait returns the ShardConfig as soon as it is served, or the error of ctx.
-func (r *ringState) wait(ctx context.Context) (*v1.ShardConfig, error) {
+func (r *ringState) wait(ctx context.Context) (*shardv1.ShardConfig, error) {
 	for {
 		changed := r.next()
 		if r.served() {
@@ -83,7 +83,7 @@ func (w *Worker) watchRing(ctx context.Context) {
 }
 
 func (w *Worker) ringChanged(obj any) {
-	config, ok := obj.(*v1.ShardConfig)
+	config, ok := obj.(*shardv1.ShardConfig)
 	if !ok {
 		return
 	}

@@ -22,7 +22,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/klog/v2/textlogger"
 
-	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/internal/memapi"
 )
 
@@ -279,12 +279,12 @@ func (s *sim) ownership(gvr schema.GroupVersionResource, name string) string {
 	return text
 }
 
-func (s *sim) instance(id string) *v1.ShardInstance {
+func (s *sim) instance(id string) *shardv1.ShardInstance {
 	object := s.server.Get(instances, simNamespace, id)
 	if object == nil {
 		return nil
 	}
-	var instance v1.ShardInstance
+	var instance shardv1.ShardInstance
 	if err := fromUnstructured(object, &instance); err != nil {
 		s.Fatal(err)
 	}

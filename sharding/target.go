@@ -10,7 +10,7 @@ import (
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/cache"
 
-	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 )
 
 // target is what a worker knows of one target of its ring.
@@ -23,7 +23,7 @@ type target struct {
 func (t *target) name() string { return t.resource.GroupResource().String() }
 
 // targetFor finds the target of the ring that the controller serves, and the versions in which the API server has its resources.
-func targetFor(ctx context.Context, config *v1.ShardConfig, c Controller, mapper meta.RESTMapperWithContext) (*target, error) {
+func targetFor(ctx context.Context, config *shardv1.ShardConfig, c Controller, mapper meta.RESTMapperWithContext) (*target, error) {
 	spec, err := specFor(config, c.Resource)
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func targetFor(ctx context.Context, config *v1.ShardConfig, c Controller, mapper
 }
 
 // specFor returns the target of the ring for a resource; for an empty one the ring must have a single target.
-func specFor(config *v1.ShardConfig, resource schema.GroupResource) (*v1.Target, error) {
+func specFor(config *shardv1.ShardConfig, resource schema.GroupResource) (*shardv1.Target, error) {
 	targets := config.Spec.Targets
 	if resource.Empty() {
 		if len(targets) == 1 {

@@ -19,7 +19,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
-	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/generated/clientset/versioned"
 	"github.com/shard-io/shard-controller/health"
 )
@@ -301,11 +301,11 @@ func (w *Worker) drainTimeout() time.Duration {
 	if config := w.ring.get(); config != nil && config.Spec.Handover != nil && config.Spec.Handover.DrainTimeout.Duration > 0 {
 		return config.Spec.Handover.DrainTimeout.Duration
 	}
-	return v1.DefaultDrainTimeout
+	return shardv1.DefaultDrainTimeout
 }
 
-func timingOf(config *v1.ShardConfig) (health.Timing, error) {
-	interval := v1.DefaultHealthCheckInterval
+func timingOf(config *shardv1.ShardConfig) (health.Timing, error) {
+	interval := shardv1.DefaultHealthCheckInterval
 	if config.Spec.HealthCheckInterval != nil {
 		interval = config.Spec.HealthCheckInterval.Duration
 	}
