@@ -83,7 +83,7 @@ func drainedCondition(state drainState) metav1.Condition {
 // equals says whether a ShardInstance has this status already.
 func (s instanceStatus) equals(instance *shardv1.ShardInstance) bool {
 	have := 0
-	for _, kind := range []string{shardv1.ConditionReady, conditionDrained} {
+	for _, kind := range []string{shardv1.ConditionReady, conditionDrained, shardv1.ConditionStalled} {
 		if meta.FindStatusCondition(instance.Status.Conditions, kind) != nil {
 			have++
 		}

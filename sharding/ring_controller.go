@@ -175,6 +175,7 @@ func (c *ringController) reconcile(ctx context.Context) (recheck time.Duration, 
 	failed := errors.Join(
 		c.cleanFormer(ctx, config),
 		c.markInstances(ctx, instances, facts, members, timing.LeaseDuration),
+		c.markAmbiguous(ctx),
 		c.writeStatus(ctx, config, members, problems),
 	)
 	return recheck, failed
