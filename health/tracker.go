@@ -90,6 +90,8 @@ type Tracker struct {
 	listed   chan string   // ... and its resource version
 	running  atomic.Bool
 
+	readFailures int // in a row; of Run's goroutine alone
+
 	mu       sync.Mutex
 	timing   Timing
 	detector *Detector

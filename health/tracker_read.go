@@ -33,10 +33,10 @@ func (t *Tracker) read(ctx context.Context) {
 	request, cancel := context.WithTimeout(ctx, t.currentTiming().RequestTimeout())
 	defer cancel()
 	list, err := t.leases.List(request, options)
+	if ctx.Err() == nil {
+		t.logRead(ctx, err)
+	}
 	if err != nil {
-		if ctx.Err() == nil {
-			klog.FromContext(ctx).Error(err, "Could not read the Leases of the ring", "ring", t.options.Ring)
-		}
 		return
 	}
 	t.mu.Lock()
@@ -51,6 +51,21 @@ func (t *Tracker) read(ctx context.Context) {
 		default:
 		}
 		t.listed <- list.ResourceVersion
+	}
+}
+
+// logRead tells of the first read that failed, of every tenth in a row, and of
+// the end of it.
+func (t *Tracker) logRead(ctx context.Context, err error) {
+	logger := klog.FromContext(ctx)
+	switch {
+	case err != nil:
+		if t.readFailures++; t.readFailures%10 == 1 {
+			logger.Error(err, "Could not read the Leases of the ring, will try again", "failures", t.readFailures)
+		}
+	case t.readFailures > 0:
+		logger.Info("Reading the Leases of the ring works again", "failures", t.readFailures)
+		t.readFailures = 0
 	}
 }
 

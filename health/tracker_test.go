@@ -1,6 +1,7 @@
 package health
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +12,8 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/klog/v2"
+	"k8s.io/klog/v2/textlogger"
 )
 
 func TestTrackerOptionsAreChecked(t *testing.T) {
@@ -416,4 +419,26 @@ func TestReportWriteCountsOutagesOnly(t *testing.T) {
 			t.Errorf("%v: %v, want %v", c.err, got, c.want)
 		}
 	}
+}
+
+func TestTrackerLogsAnOutageOnce(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var log bytes.Buffer
+		logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(&log)))
+		b.ctx = klog.NewContext(b.ctx, logger)
+		_, stop := b.startTracker("m1")
+		b.after(time.Minute)
+		if log.Len() > 0 {
+			t.Errorf("logged while all is well: %s", &log)
+		}
+		b.server.breakFor(fails)
+		b.after(100 * time.Second) // 20 reads
+		b.server.setFaults(nil)
+		b.after(3 * time.Minute)
+		stop()
+		failed, mended := strings.Count(log.String(), "Could not read the Leases"), strings.Count(log.String(), "works again")
+		if failed < 1 || failed > 3 || mended != 1 {
+			t.Errorf("logged %d times that reads fail and %d times that they work again, want about 2 and 1:\n%s", failed, mended, &log)
+		}
+	})
 }
