@@ -46,7 +46,7 @@ func (s *system) startLocal(id string, setup func(*local) error) *local {
 	witness, err := journal.Open(path, id)
 	s.must(err)
 	s.journals = append(s.journals, path)
-	w, err := sharding.NewWorker(s.admin, sharding.WorkerOptions{Ring: s.ring, Namespace: s.ns, ID: id})
+	w, err := sharding.NewWorker(s.admin, sharding.WorkerOptions{Ring: s.ring, Namespace: s.ns, ID: id, KeepOnStop: s.keep})
 	s.must(err)
 	cfg := rest.CopyConfig(s.admin)
 	cfg.Wrap(journal.Transport)
@@ -120,4 +120,6 @@ func (l *local) secret(key types.NamespacedName) *corev1.Secret {
 	return secret
 }
 
-func withLocalWorkersOnly(s *system, c *v1.ShardConfig) { s.watched = s.watched[:1] }
+// withLocalWorkersOnly is for tests without children, whose workers are stopped
+// at the end only: that they hand over then would take its time.
+func withLocalWorkersOnly(s *system, _ *v1.ShardConfig) { s.watched, s.keep = s.watched[:1], true }

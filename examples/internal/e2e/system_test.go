@@ -59,6 +59,7 @@ type system struct {
 	processes []*process
 	journals  []string
 	lawless   bool // the timeline is not judged
+	keep      bool // local workers keep their objects when they are stopped at the end
 }
 
 // option changes the ShardConfig before it is created, or the system itself.
