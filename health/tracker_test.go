@@ -2,6 +2,7 @@ package health
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -425,17 +426,22 @@ func TestTrackerLogsAnOutageOnce(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		var log bytes.Buffer
 		logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(&log)))
-		b.ctx = klog.NewContext(b.ctx, logger)
-		_, stop := b.startTracker("m1")
-		b.after(time.Minute)
-		if log.Len() > 0 {
-			t.Errorf("logged while all is well: %s", &log)
+		tracker, err := NewTracker(b.server.as("m1"), TrackerOptions{Namespace: "shards", Ring: "ring", Identity: "m1", Timing: second15})
+		if err != nil {
+			t.Fatal(err)
 		}
+		ctx, cancel := context.WithCancel(klog.NewContext(b.ctx, logger))
+		done := make(chan error)
+		go func() { done <- tracker.Run(ctx) }()
+		b.after(time.Minute)
 		b.server.breakFor(fails)
 		b.after(100 * time.Second) // 20 reads
 		b.server.setFaults(nil)
 		b.after(3 * time.Minute)
-		stop()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		failed, mended := strings.Count(log.String(), "Could not read the Leases"), strings.Count(log.String(), "works again")
 		if failed < 1 || failed > 3 || mended != 1 {
 			t.Errorf("logged %d times that reads fail and %d times that they work again, want about 2 and 1:\n%s", failed, mended, &log)

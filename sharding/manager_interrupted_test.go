@@ -2,6 +2,7 @@ package sharding
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -104,9 +105,12 @@ func TestTakeOverTakesALeaseAndItsWrites(t *testing.T) {
 		latency := time.Millisecond // there, and back
 		m.client.SetFaults(memapi.Faults{MinLatency: latency, MaxLatency: latency})
 		s.settle(simLease)
+		var mu sync.Mutex
 		var renewed, last time.Time
 		writes := 0
 		s.server.OnCommit(func(e memapi.Event) {
+			mu.Lock()
+			defer mu.Unlock()
 			switch {
 			case e.Resource == leases && e.Actor == "c":
 				renewed = time.Now()
@@ -115,11 +119,11 @@ func TestTakeOverTakesALeaseAndItsWrites(t *testing.T) {
 				writes++
 			}
 		})
-		for renewed.IsZero() {
-			s.settle(10 * time.Millisecond)
-		}
+		s.settle(simLease)
 		c.kill()
 		s.settle(2 * simLease)
+		mu.Lock()
+		defer mu.Unlock()
 		wants(s, "roots of the dead shard", s.counts(secrets)["c"], 0)
 		if writes < 300 {
 			t.Fatalf("%d writes, too few for this test", writes)
