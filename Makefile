@@ -18,8 +18,9 @@ test: controlplane ## Run all tests, with those on a real control plane
 	go test -timeout 20m $$(go list ./... | grep -v $(foreach p,$(PROCESS_TESTS:./%/...=%),-e /$(p)))
 	go test -timeout 20m -p 1 $(PROCESS_TESTS)
 
-race: controlplane ## Run the tests of the library under the race detector
-	go test -race -timeout 20m ./ring/... ./balancer/... ./sharding/... ./apis/shard/... ./examples/worker/... ./examples/manager/...
+# Not sharding and health: the race detector of Go 1.26 has crashed in the runtime of their simulations (testing/synctest).
+race: ## Run tests under the race detector
+	go test -race -timeout 20m ./ring/... ./balancer/... ./internal/timeline/... ./examples/internal/journal/... ./examples/worker/... ./examples/manager/...
 
 bench: controlplane ## Measure: the ring and the balancer, then the whole system on a real control plane
 	go test -run '^$$' -bench . -benchmem ./ring ./balancer
