@@ -109,9 +109,6 @@ func TestSetAsideObjectThatIsMended(t *testing.T) {
 func TestBatches(t *testing.T) {
 	simulate(t, func(s *sim) {
 		s.config()
-		for i := range 10 {
-			s.secret(fmt.Sprintf("o-%d", i), "a")
-		}
 		var sizes []int
 		seen := map[string]int{}
 		s.worker("a", nil, func(_ *WorkerOptions, c *Controller) {
@@ -128,6 +125,10 @@ func TestBatches(t *testing.T) {
 				return outcomes
 			}
 		})
+		s.settle(5 * time.Second) // active first: what is there before may be queued twice, by the cache and by the beginning
+		for i := range 10 {
+			s.secret(fmt.Sprintf("o-%d", i), "a")
+		}
 		s.settle(20 * time.Second)
 		for i := range 10 {
 			want := 1
