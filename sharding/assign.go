@@ -88,8 +88,12 @@ func (a *assigner) foundRoot(ctx context.Context, f *finder, target *rootTarget,
 		return
 	}
 	err := a.gate.do(ctx, func(ctx context.Context) {
-		defer a.release(root.UID)
-		a.finish(ctx, f, root, a.assign(ctx, target, root))
+		err := a.assign(ctx, target, root)
+		a.release(root.UID)
+		a.finish(ctx, f, root, err)
+		if err == nil {
+			a.adoptLate(ctx, root.UID)
+		}
 	})
 	if err != nil {
 		a.release(root.UID)
@@ -110,6 +114,9 @@ func (a *assigner) assign(ctx context.Context, target *rootTarget, root *metav1.
 		awaited, err := a.labelChildren(ctx, children, decision.Shard)
 		return decision.Shard, awaited, err
 	})
+	if err != nil {
+		a.orphans.add(root.UID, children...) // for the next attempt
+	}
 	if shard != "" {
 		a.metrics.assignments.WithLabelValues(a.ring, shard).Inc()
 	}

@@ -131,7 +131,7 @@ func (c *ringController) bringHome(ctx context.Context, targets *targetSet, reso
 	if !owned || draining || !c.placer.load().isLive(owner) {
 		return nil
 	}
-	_, err = c.labelChild(ctx, orphan{resource, child}, owner)
+	_, err = c.labelChild(ctx, orphan{resource: resource, object: child}, owner)
 	return err
 }
 

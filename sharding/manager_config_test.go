@@ -344,3 +344,27 @@ func TestChildThatSomebodyRelabelled(t *testing.T) {
 		wants(s, "owner of a root that lost its label", s.ownership(secrets, "o"), "a@2")
 	})
 }
+
+func TestChildrenThatComeWithTheirRoots(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		s.runManager("m")
+		s.worker("a", nil)
+		s.worker("b", nil)
+		s.settle(20 * time.Second)
+		const n = 300 // one pair in a hundred met while the root was being written
+		for i := range n {
+			name := fmt.Sprint("o", i)
+			s.child(name, "", s.secret(name, ""))
+		}
+		s.settle(5 * time.Second)
+		for i := range n {
+			name := fmt.Sprint("o", i)
+			root, _ := OwnerOf(s.server.Get(secrets, "ns", name), simRing)
+			child, _ := OwnerOf(s.server.Get(configMaps, "ns", name), simRing)
+			if root == "" || child != root {
+				t.Errorf("%s belongs to %q, its child to %q", name, root, child)
+			}
+		}
+	})
+}

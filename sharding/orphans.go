@@ -2,6 +2,8 @@ package sharding
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,24 +17,33 @@ import (
 type orphan struct {
 	resource schema.GroupVersionResource
 	object   *metav1.PartialObjectMetadata
+	// finder is what came across it, and can do so again. Nil for what was found otherwise.
+	finder *finder
 }
 
 // orphanIndex holds children without an owner label by the UID of their root, for as long as it takes to label them.
 type orphanIndex struct {
 	mu     sync.Mutex
-	byRoot map[types.UID][]orphan
+	byRoot map[types.UID]map[types.UID]orphan
 }
 
-func newOrphanIndex() *orphanIndex { return &orphanIndex{byRoot: map[types.UID][]orphan{}} }
+func newOrphanIndex() *orphanIndex {
+	return &orphanIndex{byRoot: map[types.UID]map[types.UID]orphan{}}
+}
 
 // maxOrphans bounds what is held of one root. The rest is found by the next list.
 const maxOrphans = 1000
 
-func (x *orphanIndex) add(root types.UID, child orphan) {
+func (x *orphanIndex) add(root types.UID, children ...orphan) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if len(x.byRoot[root]) < maxOrphans {
-		x.byRoot[root] = append(x.byRoot[root], child)
+	for _, child := range children {
+		if x.byRoot[root] == nil {
+			x.byRoot[root] = map[types.UID]orphan{}
+		}
+		if len(x.byRoot[root]) < maxOrphans {
+			x.byRoot[root][child.object.UID] = child
+		}
 	}
 }
 
@@ -40,20 +51,26 @@ func (x *orphanIndex) add(root types.UID, child orphan) {
 func (x *orphanIndex) take(root types.UID) []orphan {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	children := x.byRoot[root]
+	children := slices.Collect(maps.Values(x.byRoot[root]))
 	delete(x.byRoot, root)
 	return children
 }
 
-// roots returns one child of each root in the index.
-func (x *orphanIndex) roots() []orphan {
+// roots returns the UIDs of the roots in the index.
+func (x *orphanIndex) roots() []types.UID {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	list := make([]orphan, 0, len(x.byRoot))
-	for _, children := range x.byRoot {
-		list = append(list, children[0])
+	return slices.Collect(maps.Keys(x.byRoot))
+}
+
+// child returns any of the children of a root.
+func (x *orphanIndex) child(root types.UID) (orphan, bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, child := range x.byRoot[root] {
+		return child, true
 	}
-	return list
+	return orphan{}, false
 }
 
 // foundChild is called for every object of a controlled resource that no live shard owned when the server looked. While the
@@ -74,30 +91,52 @@ func (a *assigner) foundChild(ctx context.Context, f *finder, event watch.EventT
 	if target == nil || !current.canPlace() || !a.namespaces.selects(target, child.Namespace) {
 		return
 	}
-	found := orphan{f.resource, child}
-	a.orphans.add(controller.UID, found)
+	a.orphans.add(controller.UID, orphan{resource: f.resource, object: child, finder: f})
 	if !a.early.Load() {
-		a.adopt(ctx, f, found)
+		a.adopt(ctx, controller.UID)
 	}
 }
 
-// adopt labels the children of one root: with its owner if it has one, or together with it.
-func (a *assigner) adopt(ctx context.Context, f *finder, child orphan) {
-	target, controller := a.targets.Load().rootOf(child.object)
-	if target == nil || !a.take(controller.UID) {
-		return // whoever has the root in hand takes the child along, or the next list finds it again
+// adopt labels the children of one root that are in the index: with its owner if it has one, or together with it. It blocks while
+// as many writes are on their way as there may be.
+func (a *assigner) adopt(ctx context.Context, root types.UID) {
+	if !a.take(root) {
+		return // whoever has the root in hand looks for children that came late
 	}
 	err := a.gate.do(ctx, func(ctx context.Context) {
-		defer a.release(controller.UID)
-		a.finish(ctx, f, child.object, a.adoptNow(ctx, target, controller, target.rootNamespace(child.object)))
+		a.release(root)
+		a.adoptLate(ctx, root)
 	})
 	if err != nil {
-		a.release(controller.UID)
+		a.release(root)
 	}
 }
 
-func (a *assigner) adoptNow(ctx context.Context, target *rootTarget, controller *metav1.OwnerReference, namespace string) error {
-	root, err := a.get(ctx, target.resource, namespace, controller.Name)
+// adoptLate labels the children of a root that came into the index while the root was in hand.
+func (a *assigner) adoptLate(ctx context.Context, root types.UID) {
+	for {
+		child, ok := a.orphans.child(root)
+		if !ok || !a.take(root) {
+			return
+		}
+		err := a.adoptNow(ctx, child)
+		a.release(root)
+		a.finish(ctx, child.finder, child.object, err)
+		if err != nil {
+			return
+		}
+	}
+}
+
+// adoptNow either takes the children of the root out of the index, or returns an error.
+func (a *assigner) adoptNow(ctx context.Context, child orphan) error {
+	controller := metav1.GetControllerOfNoCopy(child.object)
+	target, _ := a.targets.Load().rootOf(child.object)
+	if target == nil {
+		a.orphans.take(controller.UID) // the targets have changed since
+		return nil
+	}
+	root, err := a.get(ctx, target.resource, target.rootNamespace(child.object), controller.Name)
 	if apierrors.IsNotFound(err) || err == nil && root.UID != controller.UID {
 		a.orphans.take(controller.UID) // the garbage collector's
 		return nil

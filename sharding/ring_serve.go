@@ -109,10 +109,8 @@ func (c *ringController) serve(ctx context.Context) {
 		runFinders(ctx, served.all, append(roots, drains...))
 		rootsListed.await(ctx)
 		c.assigner.early.Store(false)
-		for _, child := range c.assigner.orphans.roots() {
-			if f := finderOf(children, child); f != nil {
-				c.assigner.adopt(ctx, f, child)
-			}
+		for _, root := range c.assigner.orphans.roots() {
+			c.assigner.adopt(ctx, root)
 		}
 	})
 	served.all.Go(func() { c.mover.run(ctx) })
@@ -122,16 +120,6 @@ func runFinders(ctx context.Context, all *sync.WaitGroup, finders []*finder) {
 	for _, f := range finders {
 		all.Go(func() { f.run(ctx) })
 	}
-}
-
-// finderOf returns the finder of the child's resource.
-func finderOf(finders []*finder, child orphan) *finder {
-	for _, f := range finders {
-		if f.resource == child.resource {
-			return f
-		}
-	}
-	return nil
 }
 
 func (c *ringController) stopFinders() {

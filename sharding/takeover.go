@@ -217,7 +217,7 @@ func (t *takeover) alreadyMoved(ctx context.Context, targets *targetSet, moving 
 				for i := range page {
 					controller := metav1.GetControllerOfNoCopy(&page[i])
 					if controller != nil && wanted[controller.UID] {
-						children.add(controller.UID, orphan{resource, slim(&page[i])})
+						children.add(controller.UID, orphan{resource: resource, object: slim(&page[i])})
 					}
 				}
 				return nil

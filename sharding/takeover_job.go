@@ -116,9 +116,9 @@ func (t *takeover) indexChildren(ctx context.Context, targets *targetSet, part u
 				target, controller := targets.rootOf(child)
 				switch {
 				case target == nil && part == 0:
-					index.add("", orphan{resource, slim(child)})
+					index.add("", orphan{resource: resource, object: slim(child)})
 				case target != nil && target.prefix.Hash(target.rootNamespace(child), controller.Name)%t.parts == part:
-					index.add(controller.UID, orphan{resource, slim(child)})
+					index.add(controller.UID, orphan{resource: resource, object: slim(child)})
 				}
 			}
 			if index.size > maxIndexed && t.parts < 1<<16 {
