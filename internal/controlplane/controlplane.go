@@ -59,8 +59,11 @@ type ControlPlane struct {
 	dir      *workdir
 	ca       *authority // of the API server and its clients
 	admin    pair
-	etcdURL  string
 	port     int // of the API server; the same after a restart
+
+	etcdURL    string
+	etcdCA     *authority
+	etcdClient pair
 
 	mu        sync.Mutex
 	etcd      *server

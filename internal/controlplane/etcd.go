@@ -40,6 +40,7 @@ func (c *ControlPlane) startEtcd(ctx context.Context) error {
 		return err
 	}
 	defer probe.CloseIdleConnections()
+	c.etcdCA, c.etcdClient = ca, client
 	return onFreePort(func(port int) error { return c.runEtcd(ctx, port, probe) })
 }
 
@@ -57,6 +58,9 @@ func (c *ControlPlane) runEtcd(ctx context.Context, port int, probe *http.Client
 			"--key-file=" + c.dir.file("etcd.key"),
 			"--trusted-ca-file=" + c.dir.file("etcd-ca.crt"),
 			"--client-cert-auth=true",
+			// Its JSON gateway is a client of its own, for which the certificate of the server won't do.
+			"--client-cert-file=" + c.dir.file("etcd-client.crt"),
+			"--client-key-file=" + c.dir.file("etcd-client.key"),
 			"--unsafe-no-fsync=true", // the data does not outlive the process
 			"--quota-backend-bytes=4294967296",
 			"--log-level=warn",

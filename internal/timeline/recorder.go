@@ -21,6 +21,10 @@ type Recorder struct {
 	Resources []schema.GroupVersionResource
 	// Concerns says whether an object is to be recorded; it is called on several goroutines. Default: all are.
 	Concerns func(*metav1.PartialObjectMetadata) bool
+	// Note says what else is to be kept of a version, as [Version.Note]; it is called on several goroutines. Optional.
+	Note func(*metav1.PartialObjectMetadata) string
+	// Seen is called with every version when it has been added, on several goroutines. Optional.
+	Seen func(Version)
 
 	Timeline
 }
@@ -99,5 +103,11 @@ func (r *Recorder) record(resource schema.GroupVersionResource, o *metav1.Partia
 	}
 	v := VersionOf(resource.Resource, r.Ring, o)
 	mark(&v)
+	if r.Note != nil {
+		v.Note = r.Note(o)
+	}
 	r.Add(v)
+	if r.Seen != nil {
+		r.Seen(v)
+	}
 }

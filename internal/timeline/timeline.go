@@ -26,6 +26,7 @@ type Version struct {
 	Deleted    bool
 	Gap        bool      // versions before this one may be missing
 	At         time.Time // when it arrived here
+	Note       string    // whatever the recorder was asked to keep
 }
 
 // VersionOf reads what matters of an object.
