@@ -6,12 +6,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/metadata"
-	"k8s.io/client-go/tools/pager"
 )
 
 // childObject is an object that is controlled by a root.
@@ -34,11 +30,14 @@ func (d *drainer) childrenOf(ctx context.Context, roots []types.NamespacedName) 
 			namespace = metav1.NamespaceAll
 		}
 	}
-	selector := ShardSelector(d.p.w.options.Ring, d.p.w.options.ID)
+	selector := ShardSelector(d.p.w.options.Ring, d.p.w.options.ID).String()
 	for _, resource := range d.p.target.controlled {
-		err := eachObject(ctx, d.p.w.objects(resource, namespace), selector, func(obj *metav1.PartialObjectMetadata) error {
-			if controller := metav1.GetControllerOfNoCopy(obj); controller != nil && wanted[controller.UID] {
-				children[controller.UID] = append(children[controller.UID], &childObject{resource, obj})
+		_, err := eachPage(ctx, d.p.w.objects(resource, namespace), selector, func(page []metav1.PartialObjectMetadata) error {
+			for i := range page {
+				child := page[i] // so that one child does not keep the page
+				if controller := metav1.GetControllerOfNoCopy(&child); controller != nil && wanted[controller.UID] {
+					children[controller.UID] = append(children[controller.UID], &childObject{resource, &child})
+				}
 			}
 			return nil
 		})
@@ -89,16 +88,4 @@ func (d *drainer) handOverChild(ctx context.Context, child *childObject, target 
 		}
 		child.meta = patched
 	}
-}
-
-// eachObject calls f with the metadata of every object that the selector selects, as the API server has them now. It holds a
-// page of them at a time.
-func eachObject(ctx context.Context, objects metadata.ResourceInterface, selector labels.Selector, f func(*metav1.PartialObjectMetadata) error) error {
-	list := pager.New(func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-		return objects.List(ctx, options)
-	})
-	list.PageSize, list.PageBufferSize = pageSize, 1
-	return list.EachListItemWithAlloc(ctx, metav1.ListOptions{LabelSelector: selector.String()}, func(obj runtime.Object) error {
-		return f(obj.(*metav1.PartialObjectMetadata))
-	})
 }

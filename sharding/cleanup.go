@@ -172,7 +172,7 @@ func (c *ringController) cleanAll(ctx context.Context, resources []string) (clea
 
 func (c *ringController) clean(ctx context.Context, resource schema.GroupVersionResource) (found, written int, err error) {
 	writes := &batch{gate: c.gate}
-	_, err = eachPage(ctx, c.client, resource, AnyShard(c.ring).String(), func(page []metav1.PartialObjectMetadata) error {
+	_, err = c.eachPage(ctx, resource, AnyShard(c.ring).String(), func(page []metav1.PartialObjectMetadata) error {
 		for i := range page {
 			object := &page[i]
 			found++

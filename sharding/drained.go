@@ -78,7 +78,7 @@ func (c *ringController) auditChildren(ctx context.Context, shard string) error 
 	here := map[uint64]struct{}{} // hashes of the roots on the shard
 	selector := ShardSelector(c.ring, shard).String()
 	for _, target := range targets.roots {
-		_, err := eachPage(ctx, c.client, target.resource, selector, func(page []metav1.PartialObjectMetadata) error {
+		_, err := c.eachPage(ctx, target.resource, selector, func(page []metav1.PartialObjectMetadata) error {
 			for i := range page {
 				here[target.prefix.Hash(page[i].Namespace, page[i].Name)] = struct{}{}
 			}
@@ -89,7 +89,7 @@ func (c *ringController) auditChildren(ctx context.Context, shard string) error 
 		}
 	}
 	for _, resource := range targets.children {
-		_, err := eachPage(ctx, c.client, resource, selector, func(page []metav1.PartialObjectMetadata) error {
+		_, err := c.eachPage(ctx, resource, selector, func(page []metav1.PartialObjectMetadata) error {
 			for i := range page {
 				if err := c.bringHome(ctx, targets, resource, &page[i], here); err != nil {
 					return err

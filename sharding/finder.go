@@ -1,12 +1,10 @@
 package sharding
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,48 +14,6 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/klog/v2"
 )
-
-// pageSize is how many objects are asked for at a time. The manager holds two pages of a list at most: the one that is being
-// worked on, and the next.
-const pageSize = 500
-
-// eachPage lists metadata page by page. It returns the resourceVersion of the list, from which a watch can go on. An error of
-// visit ends the list and is returned. The next page is asked for while visit works, so that its writes don't wait for that.
-func eachPage(ctx context.Context, client metadata.Interface, resource schema.GroupVersionResource, selector string,
-	visit func([]metav1.PartialObjectMetadata) error,
-) (string, error) {
-	type answer struct {
-		list *metav1.PartialObjectMetadataList
-		err  error
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	var asking sync.WaitGroup
-	defer asking.Wait()
-	defer cancel()
-	ask := func(from string) <-chan answer {
-		next := make(chan answer, 1)
-		asking.Go(func() {
-			list, err := client.Resource(resource).List(ctx, metav1.ListOptions{LabelSelector: selector, Limit: pageSize, Continue: from})
-			next <- answer{list, err}
-		})
-		return next
-	}
-	version := ""
-	for next := ask(""); next != nil; {
-		page := <-next
-		if page.err != nil {
-			return "", fmt.Errorf("list %s: %w", resource.GroupResource(), page.err)
-		}
-		version = cmp.Or(version, page.list.ResourceVersion)
-		if next = nil; page.list.Continue != "" {
-			next = ask(page.list.Continue)
-		}
-		if err := visit(page.list.Items); err != nil {
-			return "", err
-		}
-	}
-	return version, nil
-}
 
 // finder follows the objects of a resource that match a selector, and keeps none of them.
 //
@@ -124,7 +80,7 @@ func (f *finder) listAndWatch(ctx context.Context) error {
 	default:
 	}
 	begun, count := time.Now(), 0
-	version, err := eachPage(ctx, f.client, f.resource, f.selector, func(page []metav1.PartialObjectMetadata) error {
+	version, err := eachPage(ctx, f.client.Resource(f.resource), f.selector, func(page []metav1.PartialObjectMetadata) error {
 		for i := range page {
 			if f.found(ctx, f, watch.Added, &page[i]) {
 				count++
@@ -133,7 +89,7 @@ func (f *finder) listAndWatch(ctx context.Context) error {
 		return ctx.Err()
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("list %s: %w", f.resource.GroupResource(), err)
 	}
 	interval := f.listed(begun, count)
 	ctx, cancel := context.WithTimeoutCause(ctx, jitter(interval), errListAgain)

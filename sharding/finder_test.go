@@ -23,7 +23,7 @@ func TestPagesAreFetchedAhead(t *testing.T) {
 		s.server.Client("m").SetFaults(memapi.Faults{MinLatency: 100 * time.Millisecond, MaxLatency: 100 * time.Millisecond})
 		selector := ShardSelector(simRing, "a").String()
 		begun, found, last := time.Now(), 0, ""
-		version, err := eachPage(s.ctx, client, secrets, selector, func(page []metav1.PartialObjectMetadata) error {
+		version, err := eachPage(s.ctx, client.Resource(secrets), selector, func(page []metav1.PartialObjectMetadata) error {
 			time.Sleep(300 * time.Millisecond)
 			for i := range page {
 				if page[i].Name <= last {
@@ -41,7 +41,7 @@ func TestPagesAreFetchedAhead(t *testing.T) {
 
 		enough := errors.New("enough")
 		visits := 0
-		_, err = eachPage(s.ctx, client, secrets, selector, func([]metav1.PartialObjectMetadata) error {
+		_, err = eachPage(s.ctx, client.Resource(secrets), selector, func([]metav1.PartialObjectMetadata) error {
 			visits++
 			return enough
 		})

@@ -156,7 +156,7 @@ func (m *mover) pass(ctx context.Context) (misplaced int, err error) {
 func (m *mover) passOver(ctx context.Context, target *rootTarget, shard string) (misplaced int, err error) {
 	writes := &batch{gate: m.gate}
 	selector := ShardSelector(m.ring, shard).String()
-	_, err = eachPage(ctx, m.client, target.resource, selector, func(page []metav1.PartialObjectMetadata) error {
+	_, err = m.eachPage(ctx, target.resource, selector, func(page []metav1.PartialObjectMetadata) error {
 		for i := range page {
 			n, err := m.look(ctx, writes, target, &page[i])
 			misplaced += n

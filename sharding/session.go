@@ -132,8 +132,10 @@ func (p *processor) trust(ctx context.Context) error {
 	}
 	version := page.ResourceVersion // what the cache shows of a later state than this needs no check
 	ours := map[types.NamespacedName]bool{}
-	err = eachObject(ctx, objects, own, func(obj *metav1.PartialObjectMetadata) error {
-		ours[keyOf(obj)] = true
+	_, err = eachPage(ctx, objects, own.String(), func(page []metav1.PartialObjectMetadata) error {
+		for i := range page {
+			ours[keyOf(&page[i])] = true
+		}
 		return nil
 	})
 	if err != nil {

@@ -111,7 +111,7 @@ func (t *takeover) selector() string { return ShardSelector(t.ring, t.shard).Str
 func (t *takeover) roots(ctx context.Context, targets *targetSet, target *rootTarget, children *childIndex, part uint64) (found int, err error) {
 	writes := &batch{gate: t.gate}
 	var moving []*metav1.PartialObjectMetadata // few: as many as may be in hand-over
-	_, err = eachPage(ctx, t.client, target.resource, t.selector(), func(page []metav1.PartialObjectMetadata) error {
+	_, err = t.eachPage(ctx, target.resource, t.selector(), func(page []metav1.PartialObjectMetadata) error {
 		for i := range page {
 			root := &page[i]
 			if target.prefix.Hash(root.Namespace, root.Name)%t.parts != part {
@@ -213,7 +213,7 @@ func (t *takeover) alreadyMoved(ctx context.Context, targets *targetSet, moving 
 	}
 	for to := range shards {
 		for _, resource := range targets.children {
-			_, err := eachPage(ctx, t.client, resource, ShardSelector(t.ring, to).String(), func(page []metav1.PartialObjectMetadata) error {
+			_, err := t.eachPage(ctx, resource, ShardSelector(t.ring, to).String(), func(page []metav1.PartialObjectMetadata) error {
 				for i := range page {
 					controller := metav1.GetControllerOfNoCopy(&page[i])
 					if controller != nil && wanted[controller.UID] {

@@ -110,7 +110,7 @@ func (x *childIndex) take(root types.UID) []orphan {
 func (t *takeover) indexChildren(ctx context.Context, targets *targetSet, part uint64) (*childIndex, error) {
 	index := &childIndex{byRoot: map[types.UID][]orphan{}}
 	for _, resource := range targets.children {
-		_, err := eachPage(ctx, t.client, resource, t.selector(), func(page []metav1.PartialObjectMetadata) error {
+		_, err := t.eachPage(ctx, resource, t.selector(), func(page []metav1.PartialObjectMetadata) error {
 			for i := range page {
 				child := &page[i]
 				target, controller := targets.rootOf(child)
