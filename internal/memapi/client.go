@@ -22,6 +22,10 @@ type Client struct {
 	link       Link
 	cut        time.Time // when link stopped being Connected
 	mended     chan struct{}
+	frozen     bool
+	gone       bool
+	crash      crash
+	lens       Lens
 
 	mu      sync.Mutex
 	n       int64
@@ -68,11 +72,29 @@ func (c *Client) RoundTrip(hr *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx := hr.Context()
+	if c.thaw() { // it is past its last look at the context, and goes out whatever has become of that
+		ctx = context.WithoutCancel(ctx)
+	}
+	if err := c.lives(); err != nil {
+		return nil, err
+	}
+	c.look(r)
 	f := c.choose(r)
-	rep, err := c.exchange(hr.Context(), hr, r, &f)
+	rep, err := c.exchange(ctx, hr, r, &f)
+	c.thaw()
+	if dead := c.lives(); dead != nil && err == nil {
+		if rep.watch != nil {
+			_ = rep.watch.Close()
+		}
+		err = dead
+	}
 	c.server.logged(r, f.Fault, rep.code, err)
 	if err != nil {
 		return nil, err
+	}
+	if c.lens.In != nil && rep.watch == nil {
+		rep.body = c.lens.In(r, rep.body)
 	}
 	return rep.http(hr), nil
 }
@@ -97,7 +119,13 @@ func (c *Client) exchange(ctx context.Context, hr *http.Request, r *Request, f *
 		first := *r
 		c.server.serve(ctx, c, &first)
 	}
-	rep := c.server.serve(ctx, c, r)
+	if err := c.crashes(r, false); err != nil {
+		return reply{}, err
+	}
+	rep := c.server.serve(hr.Context(), c, r)
+	if err := c.crashes(r, true); err != nil {
+		return reply{code: rep.code}, err
+	}
 	if rep.watch != nil {
 		rep.watch.adopt(f.plan)
 	}

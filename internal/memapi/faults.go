@@ -25,6 +25,10 @@ const (
 	Unavailable
 	// ServerTimeout: 504.
 	ServerTimeout
+	// Conflict: 409 to an update or a patch, as if somebody had written in between; no fault for other requests.
+	Conflict
+	// Expired: 410 to a list or watch; no fault for other requests.
+	Expired
 	// ConnectionReset: the connection breaks before the request takes effect.
 	ConnectionReset
 	// Hang: no answer until the caller gives up, or 504 after a minute; no effect.
@@ -40,7 +44,7 @@ const (
 	faultCount
 )
 
-var faultNames = [faultCount]string{"none", "429", "500", "503", "504", "reset", "hang", "lost-response", "late-response", "duplicate"}
+var faultNames = [faultCount]string{"none", "429", "500", "503", "504", "409", "410", "reset", "hang", "lost-response", "late-response", "duplicate"}
 
 // String is a short name for logs and tables.
 func (f Fault) String() string {
@@ -143,6 +147,9 @@ func (c *Client) choose(r *Request) chosen {
 			break
 		}
 	}
+	if !out.applies(r.Verb) {
+		out.Fault = NoFault
+	}
 	if out.Fault != NoFault {
 		c.counts[out.Fault]++
 	}
@@ -225,6 +232,17 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
+// applies says whether a request of this verb can meet the fault.
+func (f Fault) applies(verb string) bool {
+	switch f {
+	case Conflict:
+		return verb == "update" || verb == "patch"
+	case Expired:
+		return verb == "list" || verb == "watch"
+	}
+	return true
+}
+
 // refuse answers a request that a fault keeps from taking effect.
 func (c *Client) refuse(ctx context.Context, r *Request, f *chosen) (reply, error, bool) {
 	switch f.Fault {
@@ -237,6 +255,10 @@ func (c *Client) refuse(ctx context.Context, r *Request, f *chosen) (reply, erro
 		return failure(apierrors.NewServiceUnavailable("the server is currently unable to handle the request")), nil, true
 	case ServerTimeout:
 		return failure(serverTimeout()), nil, true
+	case Conflict:
+		return failure(apierrors.NewConflict(r.Resource.GroupResource(), r.Name, errModified)), nil, true
+	case Expired:
+		return failure(apierrors.NewResourceExpired("too old resource version")), nil, true
 	case ConnectionReset:
 		return reply{}, errReset("write"), true
 	case Hang:

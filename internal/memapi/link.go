@@ -117,9 +117,11 @@ func (c *Client) cross(ctx context.Context, d Link) error {
 	defer limit.Stop()
 	for {
 		c.server.mu.Lock()
-		off, blocked, mended := c.server.down || c.server.closed, c.link.blocks(d), c.mended
+		off, blocked, mended, gone := c.server.down || c.server.closed, c.link.blocks(d), c.mended, c.gone
 		c.server.mu.Unlock()
 		switch {
+		case gone:
+			return errGone
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case off && d == RequestsLost:

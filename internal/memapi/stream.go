@@ -39,10 +39,14 @@ type watcher struct {
 func (w *watcher) Read(p []byte) (int, error) {
 	for len(w.buf) == 0 {
 		frame, wait, err := w.next(time.Now())
+		w.client.thaw()
 		switch {
 		case err != nil:
 			return 0, err
 		case frame != nil:
+			if in := w.client.lens.In; in != nil {
+				frame = in(&w.request, frame)
+			}
 			w.buf = frame
 			continue
 		}
