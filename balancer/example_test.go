@@ -2,6 +2,7 @@ package balancer_test
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/shard-io/shard-controller/balancer"
 	"github.com/shard-io/shard-controller/ring"
@@ -52,4 +53,48 @@ func ExampleRegistry_Register() {
 	// Output:
 	// <nil>
 	// [bounded-load by-namespace consistent-hash least-loaded round-robin]
+}
+
+// Shard a is busier than b: after two rounds, what evens that out moves. The memory goes from one round to the next.
+func ExamplePlanner_Objects() {
+	planner, _ := balancer.NewPlanner(balancer.PlannerOptions{})
+	objects := []balancer.ObjectLoad{
+		{Key: "/Secret/default/large", Shard: "a", Work: 30},
+		{Key: "/Secret/default/small", Shard: "a", Work: 10},
+		{Key: "/Secret/default/other", Shard: "b", Work: 20},
+	}
+	round := balancer.Round{Now: time.Unix(0, 0), Shards: []balancer.Shard{
+		{ID: "a", Load: 0.8, LoadKnown: true}, {ID: "b", Load: 0.4, LoadKnown: true},
+	}}
+	var memory balancer.Memory
+	for range 2 {
+		var plan balancer.Plan
+		plan, memory, _ = planner.Objects(memory, round, objects)
+		fmt.Println(plan.Reason)
+		for _, move := range plan.Moves {
+			fmt.Println(move.Key, "goes from", move.From, "to", move.To)
+		}
+		round.Now = round.Now.Add(30 * time.Second)
+	}
+	// Output:
+	// Confirming
+	// Overloaded
+	// /Secret/default/small goes from a to b
+}
+
+// With consistent hashing, slots move, and the plan has the next ring. A dry run explains without being taken for done.
+func ExamplePlanner_Slots() {
+	planner, _ := balancer.NewPlanner(balancer.PlannerOptions{Rounds: 1})
+	r, _ := ring.New([]ring.Member{{ID: "a"}, {ID: "b"}}, ring.Slots(4))
+	slots := []balancer.SlotLoad{{Objects: 10, Work: 6}, {Objects: 10, Work: 2}, {Objects: 10, Work: 2}, {Objects: 10, Work: 2}}
+	plan, _, _ := planner.Slots(balancer.Memory{}, balancer.Round{DryRun: true, Shards: []balancer.Shard{
+		{ID: "a", Load: 0.8, LoadKnown: true}, {ID: "b", Load: 0.4, LoadKnown: true},
+	}}, r, slots)
+	fmt.Println(plan.Text)
+	fmt.Println(plan.Ring.Ranges("b"))
+	fmt.Printf("the largest slot is %.0f %% of all load\n", 100*plan.Largest.Share)
+	// Output:
+	// 1 above the band and 1 below: moving 10 objects brings the largest load from 1.33 to 1 times the mean
+	// [1073741824-4294967295]
+	// the largest slot is 50 % of all load
 }

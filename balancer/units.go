@@ -1,0 +1,100 @@
+package balancer
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/shard-io/shard-controller/ring"
+)
+
+// Values in scene.owner that are no party. Members of the ring that are not in the round are stranger, stranger-1 and so on.
+const (
+	nobody   = -1
+	stranger = -2
+)
+
+// ownerOf returns who owns a slot, "" for nobody.
+func (s *scene) ownerOf(slot int) string {
+	switch owner := s.owner[slot]; {
+	case owner >= 0:
+		return s.parties[owner].ID
+	case owner == nobody:
+		return ""
+	default:
+		return s.ring.Members()[stranger-owner].ID
+	}
+}
+
+func (s *scene) addSlots(r *ring.Ring, slots []SlotLoad) error {
+	s.ring, s.owner = r, make([]int32, len(slots))
+	s.active = slices.DeleteFunc(s.active, func(i int) bool { return !r.Has(s.parties[i].ID) })
+	for i := range s.owner {
+		s.owner[i] = nobody
+	}
+	for n, claim := range r.Claims() {
+		i, known := s.index[claim.ID]
+		if !known {
+			for _, g := range claim.Ranges {
+				for slot := r.Slot(uint64(g.Start) << 32); slot <= r.Slot(uint64(g.End)<<32); slot++ {
+					s.owner[slot] = stranger - int32(n)
+				}
+			}
+			continue
+		}
+		s.parties[i].ranges = len(claim.Ranges)
+		for _, g := range claim.Ranges {
+			first, last := r.Slot(uint64(g.Start)<<32), r.Slot(uint64(g.End)<<32)
+			s.parties[i].units = slices.Grow(s.parties[i].units, last-first+1)
+			known := len(s.parties[i].units)
+			for slot := first; slot <= last; slot++ {
+				s.owner[slot] = int32(i)
+				if err := s.add(i, slot, slots[slot].Objects, slots[slot].Work); err != nil {
+					return fmt.Errorf("Slots[%d].%w", slot, err)
+				}
+			}
+			stretch(s.parties[i].units[known:], int32(first), int32(last))
+		}
+	}
+	return nil
+}
+
+// stretch divides the slots of a range among those that are not empty: each gets the empty ones behind it, and the first one those before it.
+func stretch(units []unit, first, last int32) {
+	for i := range units {
+		units[i].first, units[i].last = units[i].id, last
+		if i == 0 {
+			units[i].first = first
+		} else {
+			units[i-1].last = units[i].id - 1
+		}
+	}
+}
+
+func (s *scene) addObjects(objects []ObjectLoad) error {
+	for n, o := range objects {
+		i, known := s.index[o.Shard]
+		if !known {
+			continue
+		}
+		if err := s.add(i, n, 1, o.Work); err != nil {
+			return fmt.Errorf("Objects[%d].%w (%s)", n, err, o.Key)
+		}
+	}
+	return nil
+}
+
+func (s *scene) add(i, id int, objects int64, work float64) error {
+	if !(work >= 0) || math.IsInf(work, 1) {
+		return fmt.Errorf("Work: %v, must be a number from 0", work)
+	}
+	if objects < 0 || objects > 1<<40 {
+		return fmt.Errorf("Objects: %d, must be from 0 to 2^40", objects)
+	}
+	if work > 0 || objects > 0 {
+		p := &s.parties[i]
+		p.units = append(p.units, unit{load: work, cost: max(1, objects), id: int32(id)})
+		p.objects += objects
+	}
+	return nil
+}
