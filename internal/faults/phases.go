@@ -1,0 +1,140 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/shard-io/shard-controller/internal/timeline"
+)
+
+// phase is something that is tried, in some arms.
+type phase struct {
+	name string
+	arms []arm
+	play func(context.Context, *stage, *outcome) error
+}
+
+var phases = []phase{
+	{"races", []arm{control, serverOnly, both}, playRaces},
+	{"pauses", []arm{control, serverOnly, both}, playPauses},
+	{"users", []arm{control, serverOnly}, playUsers},
+	{"kills", []arm{serverOnly}, playKills},
+	{"handovers", []arm{serverOnly}, playHandovers},
+	{"singles", []arm{serverOnly}, playSingles},
+	{"restarts", []arm{serverOnly}, playRestarts},
+	{"compaction", []arm{serverOnly}, playCompaction},
+	{"outage", []arm{serverOnly}, playOutage},
+}
+
+func phaseNames() []string {
+	var names []string
+	for _, p := range phases {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// outcome is what the phases of an arm have found. Late writes are counted at
+// the end, for all together.
+type outcome struct {
+	kinds     []kind
+	durations []duration
+	checks    []check
+}
+
+// kind of trials whose late writes are to be counted: those whose objects have
+// names that begin with it.
+type kind struct {
+	name     string
+	trials   int
+	needs    bool // late writes must have been tried
+	inClient map[string]int
+}
+
+func playRaces(ctx context.Context, s *stage, out *outcome) error {
+	out.kinds = append(out.kinds, kind{name: "race", trials: s.settings.races, needs: true})
+	return s.races(ctx, "race", s.settings.races)
+}
+
+func playPauses(ctx context.Context, s *stage, out *outcome) error {
+	inClient, err := s.pauses(ctx, "pause", s.settings.pauses)
+	out.kinds = append(out.kinds, kind{"pause", s.settings.pauses, true, inClient})
+	return err
+}
+
+func playKills(ctx context.Context, s *stage, out *outcome) error {
+	out.kinds = append(out.kinds, kind{name: "kill", trials: s.settings.kills})
+	took, err := s.kills(ctx, "kill", s.settings.kills)
+	limit := s.settings.lease + 2*s.settings.lease*2/15 + time.Second
+	out.durations = append(out.durations, duration{"take-over: kill -9 → last object has a new owner", seconds(took), limit.Seconds()})
+	return err
+}
+
+// conclude asks the witnesses.
+func (s *stage) conclude(ctx context.Context, out *outcome, r *report) error {
+	if err := s.line.Look(ctx); err != nil {
+		return err
+	}
+	writes, torn, err := s.audit.read(s.arm.name)
+	if err != nil {
+		return err
+	}
+	j := judge(&s.line.Timeline, writes)
+	elsewhere := len(j.Late)
+	for _, k := range out.kinds {
+		t := trials{Kind: k.name, Arm: s.arm.name, tally: j.count(k.name, k.trials, k.inClient), Control: s.arm == control, Needs: k.needs}
+		for _, l := range j.Late {
+			if trialOf(trialOf(l.Object)) == k.name {
+				t.Example = l.Said
+			}
+		}
+		elsewhere -= t.Accepted
+		r.Trials = append(r.Trials, t)
+	}
+	r.Durations = append(r.Durations, out.durations...)
+	r.Checks = append(r.Checks, out.checks...)
+	r.Checks = append(r.Checks, s.witnesses(j, elsewhere, torn)...)
+	return nil
+}
+
+// witnesses are the checks on the whole history of an arm.
+func (s *stage) witnesses(j judgement, elsewhere, torn int) []check {
+	fine := []check{
+		{What: "the witnesses agree on who wrote", Arm: s.arm.name, N: j.Judged, Bad: len(j.Disagree), Unit: "disagreements", Example: first(j.Disagree)},
+		{What: "two processes of a shard never write in turns", Arm: s.arm.name, N: j.Judged, Bad: len(j.Twins), Unit: "turns", Example: first(j.Twins)},
+	}
+	if s.arm == control {
+		return fine
+	}
+	var rules []string
+	for _, v := range s.line.Violations("secrets") {
+		rules = append(rules, v)
+	}
+	return append(fine,
+		check{What: "no late write to any other object", Arm: s.arm.name, N: j.Judged, Bad: elsewhere, Unit: "accepted"},
+		check{What: "an owner always, epochs in order, children with their roots", Arm: s.arm.name, N: s.line.Len(), Bad: len(rules), Unit: "violations", Example: first(rules)},
+		check{What: fmt.Sprintf("little escaped the witnesses (%d writes that can't be judged, %d torn lines)", j.Unknown, torn),
+			Arm: s.arm.name, N: j.Judged, Bad: max(0, 1000*j.Unknown-j.Judged), Unit: ""},
+	)
+}
+
+func first(all []string) string {
+	if len(all) == 0 {
+		return ""
+	}
+	return all[0]
+}
+
+// moved are the changes of owner of some objects since then.
+func (s *stage) moved(since time.Time, names map[string]bool) []timeline.Move {
+	var all []timeline.Move
+	for _, m := range timeline.Since(timeline.BetweenShards(s.line.Moves("secrets")), since) {
+		if names[m.Name.Name] {
+			all = append(all, m)
+		}
+	}
+	return all
+}
