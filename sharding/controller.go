@@ -82,6 +82,9 @@ type Controller struct {
 	// Defaults 50ms and 1m.
 	MinBackoff, MaxBackoff time.Duration
 
+	// State makes the processing state of the objects go with them from shard to shard. Optional.
+	State *StateTransfer
+
 	// MaxFailures is after how many errors in a row, and MaxPanics after how many panics in a row, an object is set aside: an Event
 	// says so, and it is tried again only every SetAsideRetry. Defaults 15, 3 and 10m.
 	MaxFailures, MaxPanics int
@@ -114,6 +117,13 @@ func (c Controller) complete() (Controller, error) {
 		if informer == nil {
 			return c, fmt.Errorf("controller: Children[%s] is nil, must be an informer", resource)
 		}
+	}
+	if c.State != nil {
+		state, err := c.State.complete()
+		if err != nil {
+			return c, err
+		}
+		c.State = &state
 	}
 	c.BatchSize = cmp.Or(c.BatchSize, 16)
 	if c.ReconcileBatch == nil {

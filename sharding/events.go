@@ -12,10 +12,10 @@ import (
 // The processor as a cache.ResourceEventHandler. Its methods are called on the informer's goroutine and do not block.
 
 // OnAdd is called for an object that has come into the cache: it is new, or was acquired.
-func (p *processor) OnAdd(obj any, _ bool) { p.observe(obj) }
+func (p *processor) OnAdd(obj any, _ bool) { p.observe(obj, true) }
 
 // OnUpdate is called for an object that has changed, and at a resync.
-func (p *processor) OnUpdate(_, obj any) { p.observe(obj) }
+func (p *processor) OnUpdate(old, obj any) { p.observe(obj, !p.keeper.wroteOnly(old, obj)) }
 
 // OnDelete is called for an object that has left the cache: it was deleted, or moved away.
 func (p *processor) OnDelete(obj any) {
@@ -31,22 +31,29 @@ func (p *processor) OnDelete(obj any) {
 	expected := p.roster.forget(key)
 	p.failures.clear(key)
 	p.queue.Forget(key)
+	if p.keeper.holds(key) {
+		p.queue.Add(key) // so that what is held of it is dropped
+	}
 	if owner, _ := OwnerOf(m, p.w.options.Ring); expected || owner != p.w.options.ID {
 		return
 	}
 	p.departed.Add(key)
 }
 
-// observe queues an object, or asks for its hand-over, as its labels say.
-func (p *processor) observe(obj any) {
+// observe queues an object, or asks for its hand-over, as its labels say. news is false if there is nothing to reconcile.
+func (p *processor) observe(obj any, news bool) {
 	m, ok := obj.(metav1.Object)
 	if !ok {
 		return
 	}
 	p.w.changed()
 	key := keyOf(m)
+	p.keeper.noticed(key, m)
 	switch p.roster.observe(key, m) {
 	case observedWork:
+		if !news {
+			return
+		}
 		if p.failures.isAside(key) {
 			p.queue.AddAfter(key, p.controller.MaxBackoff) // it may have been mended; but its own failing writes come here, too
 			return

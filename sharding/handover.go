@@ -2,6 +2,7 @@ package sharding
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -164,9 +165,17 @@ func (d *drainer) handOver(ctx context.Context, job handoverJob) settlement {
 		if err != nil {
 			return d.failed(ctx, job.key, err)
 		}
+		state, err := d.p.keeper.luggage(ctx, job.key, root)
+		if bad := (*stateError)(nil); errors.As(err, &bad) {
+			return d.p.keeper.decline(ctx, job.key, root, target, bad)
+		}
+		if err != nil {
+			return d.failed(ctx, job.key, err)
+		}
 		patched, err := objects.Patch(ctx, job.key.Name, types.MergePatchType,
-			ownPatch(root, w.options.Ring, target, awaited), metav1.PatchOptions{FieldManager: workerFieldManager})
+			handoverPatch(root, w.options.Ring, target, awaited, state.change), metav1.PatchOptions{FieldManager: workerFieldManager})
 		if err == nil {
+			d.p.keeper.handedOver(ctx, state)
 			return settlement{given: patched.ResourceVersion}
 		}
 		if apierrors.IsConflict(err) {

@@ -50,6 +50,9 @@ type workerMetrics struct {
 	handoverForced   *prometheus.CounterVec   // ring
 	leaseRenewErrors *prometheus.CounterVec   // ring
 	fencedWrites     *prometheus.CounterVec   // ring
+	stateBytes       *prometheus.HistogramVec // ring, operation
+	stateRefused     *prometheus.CounterVec   // ring, reason
+	stateUnusable    *prometheus.CounterVec   // ring, reason
 }
 
 func newWorkerMetrics(registerer prometheus.Registerer) (*workerMetrics, error) {
@@ -64,6 +67,9 @@ func newWorkerMetrics(registerer prometheus.Registerer) (*workerMetrics, error) 
 		handoverForced:   b.counter("handover_forced_total", "Hand-overs that had to cancel a reconcile in flight.", "ring"),
 		leaseRenewErrors: b.counter("lease_renew_errors_total", "Failed attempts to renew the shard's Lease.", "ring"),
 		fencedWrites:     b.counter("fenced_writes_total", "Requests that were refused in the process, as it had no right to act.", "ring"),
+		stateBytes:       b.bytes("state_bytes", "Size of the states of objects by operation: export, import or checkpoint.", "ring", "operation"),
+		stateRefused:     b.counter("state_refused_total", "Objects that could not be taken over or handed over because of their state.", "ring", "reason"),
+		stateUnusable:    b.counter("state_unusable_total", "Objects that went on without their state, which was put aside.", "ring", "reason"),
 	}
 	return m, b.register(registerer)
 }
@@ -89,6 +95,15 @@ func (b *metricsBuilder) counter(name, help string, labels ...string) *prometheu
 func (b *metricsBuilder) seconds(name, help string, labels ...string) *prometheus.HistogramVec {
 	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: "shard_controller", Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(0.001, 2, 18),
+	}, labels)
+	b.made = append(b.made, h)
+	return h
+}
+
+// bytes makes a histogram from 64 bytes to 16 MiB.
+func (b *metricsBuilder) bytes(name, help string, labels ...string) *prometheus.HistogramVec {
+	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: "shard_controller", Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(64, 4, 10),
 	}, labels)
 	b.made = append(b.made, h)
 	return h

@@ -39,6 +39,12 @@ func wantedFor(p *placement, t *rootTarget, ring string, selected bool, root met
 	if !selected {
 		return release, "", nil
 	}
+	refused := refusalOf(root, ring)
+	if refused != nil {
+		if what, to, ok := wantedAfterRefusal(p, refused, owner, target, draining); ok {
+			return what, to, nil
+		}
+	}
 	decision, err := p.place(t.object(root.GetNamespace(), root.GetName(), owner))
 	switch {
 	case errors.Is(err, errUnheard):
@@ -52,7 +58,11 @@ func wantedFor(p *placement, t *rootTarget, ring string, selected bool, root met
 		return keep, "", err
 	case decision.Shard == owner && draining:
 		return abort, "", nil
-	case decision.Shard == owner || draining && decision.Shard == target:
+	case decision.Shard == owner || draining && decision.Shard == target && !refusedBy(refused, target):
+		return keep, "", nil
+	case refusedBy(refused, decision.Shard) && draining && (target == decision.Shard || !p.eligible(target)):
+		return abort, "", nil
+	case refusedBy(refused, decision.Shard):
 		return keep, "", nil
 	}
 	return drain, decision.Shard, nil

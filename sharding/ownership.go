@@ -31,8 +31,18 @@ func (p metaPatch) bytes() []byte {
 	return data
 }
 
-// ownPatch makes owner the owner of a root: for assignment, hand-over and take-over alike.
+// ownPatch makes owner the owner of a root: for assignment and take-over. The state that is on the root stays there for the new
+// owner; what a former owner has refused does not concern it.
 func ownPatch(root metav1.Object, ring, owner string, children versions) []byte {
+	patch := ownChange(root, ring, owner, children)
+	if _, refused := root.GetLabels()[RefusedLabel(ring)]; refused {
+		patch.dropRefusal(ring)
+	}
+	return patch.bytes()
+}
+
+// ownChange is what assignment, hand-over and take-over have in common.
+func ownChange(root metav1.Object, ring, owner string, children versions) metaPatch {
 	patch := metaPatch{
 		ResourceVersion: root.GetResourceVersion(),
 		Labels:          map[string]*string{OwnerLabel(ring): &owner},
@@ -48,7 +58,7 @@ func ownPatch(root metav1.Object, ring, owner string, children versions) []byte 
 	} else if _, had := root.GetAnnotations()[ChildrenAnnotation(ring)]; had {
 		patch.Annotations[ChildrenAnnotation(ring)] = nil
 	}
-	return patch.bytes()
+	return patch
 }
 
 // drainPatch asks the owner of a root to hand it over to target; an empty target takes the request back.
@@ -69,8 +79,9 @@ func childPatch(child metav1.Object, ring, owner string) []byte {
 func clearPatch(obj metav1.Object, ring string) []byte {
 	patch := metaPatch{
 		ResourceVersion: obj.GetResourceVersion(),
-		Labels:          removals(obj.GetLabels(), OwnerLabel(ring), DrainLabel(ring)),
-		Annotations:     removals(obj.GetAnnotations(), EpochAnnotation(ring), ChildrenAnnotation(ring)),
+		Labels:          removals(obj.GetLabels(), OwnerLabel(ring), DrainLabel(ring), RefusedLabel(ring)),
+		Annotations: removals(obj.GetAnnotations(), EpochAnnotation(ring), ChildrenAnnotation(ring),
+			StateAnnotation(ring), RefusedLabel(ring), UnusableAnnotation(ring)),
 	}
 	if len(patch.Labels) == 0 && len(patch.Annotations) == 0 {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,7 +31,10 @@ type processor struct {
 	roster     *roster
 	failures   *failures
 	drainer    *drainer
+	keeper     *keeper
 	busy       busyMeter
+	// trusted is the resourceVersion as of which the server was asked for what is ours, before the worker began to act.
+	trusted atomic.Pointer[string]
 }
 
 func newProcessor(w *Worker, c Controller, t *target) *processor {
@@ -45,6 +49,7 @@ func newProcessor(w *Worker, c Controller, t *target) *processor {
 		failures: newFailures(c.MaxFailures, c.MaxPanics),
 	}
 	p.drainer = newDrainer(p)
+	p.keeper = newKeeper(p)
 	return p
 }
 
@@ -71,6 +76,7 @@ func (p *processor) run(ctx context.Context) {
 	}
 	running.Go(func() { p.drainer.run(ctx) })
 	running.Go(func() { p.followDepartures(ctx) })
+	running.Go(func() { p.keeper.run(ctx) })
 	<-ctx.Done()
 	p.departed.ShutDown()
 	p.queue.ShutDown()
@@ -97,8 +103,9 @@ func (p *processor) collect(key types.NamespacedName, keys <-chan types.Namespac
 // resume looks at every object in the cache as if it had just been seen: the worker has the right to act (again).
 func (p *processor) resume() {
 	p.roster.reset()
+	p.keeper.resume()
 	for _, obj := range p.controller.Informer.GetStore().List() {
-		p.observe(obj)
+		p.observe(obj, true)
 	}
 	p.drainer.wake()
 }
@@ -115,27 +122,48 @@ func (p *processor) process(keys []types.NamespacedName) {
 	defer s.leave()
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	defer cancel(nil)
+	ctx = withGrant(ctx, p.w.Active)
 	admitted := keys[:0:0]
 	for _, key := range keys {
-		obj := p.cached(key)
-		if !p.childrenSeen(key, obj) || !p.roster.begin(key, obj, cancel) {
+		if p.admit(ctx, key, cancel) {
+			admitted = append(admitted, key)
+		} else {
 			p.queue.Done(key)
-			continue
 		}
-		admitted = append(admitted, key)
 	}
 	if len(admitted) == 0 {
 		return
 	}
 	start := time.Now()
-	ctx = withGrant(ctx, p.w.Active)
 	outcomes := p.call(ctx, admitted)
 	cause := context.Cause(ctx)
 	p.busy.add(time.Since(start))
 	p.w.metrics.reconcileSeconds.WithLabelValues(p.w.options.Ring, p.target.name()).Observe(time.Since(start).Seconds())
 	for i, key := range admitted {
+		p.keeper.reconciled(ctx, key, p.classify(outcomes[i], cause))
 		p.finish(key, outcomes[i], cause)
 	}
+}
+
+// admit reports whether an object may be reconciled now, and notes that it is. One that was acquired has its state imported first.
+func (p *processor) admit(ctx context.Context, key types.NamespacedName, cancel context.CancelCauseFunc) bool {
+	obj := p.cached(key)
+	if !p.childrenSeen(key, obj) {
+		return false
+	}
+	if !p.roster.begin(key, obj, cancel) {
+		if p.keeper.holds(key) && p.roster.left(key, obj) {
+			p.keeper.drop(key)
+		}
+		return false
+	}
+	if p.keeper.prepare(ctx, key, obj) {
+		return true
+	}
+	if p.roster.end(key) {
+		p.drainer.wake()
+	}
+	return false
 }
 
 // call runs the user's function and turns a panic or a wrong number of outcomes into an error for each object.
@@ -193,6 +221,9 @@ func (p *processor) finish(key types.NamespacedName, outcome Outcome, cause erro
 	if result == resultTerminal {
 		p.w.logger.Error(outcome.Err, "Reconcile failed for good", "object", key)
 	}
+	if p.keeper.holds(key) && p.raw(key) == nil {
+		p.queue.Add(key) // so that what is held of it is dropped
+	}
 	p.queue.Done(key)
 	if ready {
 		p.drainer.wake()
@@ -240,12 +271,16 @@ func (p *processor) failed(key types.NamespacedName, err error, result reconcile
 		return
 	}
 	p.w.logger.Error(err, "Reconcile failed too often, object is set aside", "object", key, "failures", count, "retryAfter", p.controller.SetAsideRetry)
-	if obj, ok := p.raw(key).(runtime.Object); ok {
-		p.w.event(obj, eventWarning, "SetAside", "Reconcile",
-			"reconcile failed %d times in a row, next try in %s: %v", count, p.controller.SetAsideRetry, err)
-	}
+	p.event(key, "SetAside", "Reconcile", "reconcile failed %d times in a row, next try in %s: %v", count, p.controller.SetAsideRetry, err)
 	p.queue.Forget(key)
 	p.queue.AddAfter(key, p.controller.SetAsideRetry)
+}
+
+// event records a warning about an object that the cache has.
+func (p *processor) event(key types.NamespacedName, reason, action, note string, args ...any) {
+	if obj, ok := p.raw(key).(runtime.Object); ok {
+		p.w.event(obj, eventWarning, reason, action, note, args...)
+	}
 }
 
 // cached returns what the cache shows of an object, nil if nothing.

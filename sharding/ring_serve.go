@@ -86,7 +86,7 @@ func (c *ringController) serve(ctx context.Context) {
 	served := servedFinders{fingerprint: fingerprint, cancel: cancel, all: &sync.WaitGroup{}}
 	children, childrenListed := c.childFinders(targets, live)
 	roots, rootsListed := c.rootFinders(targets, live)
-	drains := c.drainFinders(targets)
+	drains := append(c.drainFinders(targets), c.refusalFinders(targets)...)
 	served.finders = append(append(append(served.finders, children...), roots...), drains...)
 	c.finders = served
 	c.unowned.retain(targets)

@@ -33,6 +33,10 @@ type rosterEntry struct {
 	drain  *drainRequest
 	given  string // resourceVersion of the write that gave the object away; the cache is still older than that
 	gone   bool   // the object was ours when it was deleted, and Reconcile has not been told
+
+	declined string // the shard that the object can't be handed over to: while that is what is asked for, it is not leaving
+	borrowed bool   // flight is no reconcile, but somebody who reads the object's state
+	missed   bool   // a reconcile was to begin meanwhile
 }
 
 // drainRequest is a request of the manager to hand an object over.
@@ -65,11 +69,14 @@ func (r *roster) observe(key types.NamespacedName, obj metav1.Object) observatio
 		entry.given = ""
 	}
 	entry.gone = false
+	if target, _ := DrainTargetOf(obj, r.ring); target != entry.declined {
+		entry.declined = ""
+	}
 	if owner, _ := OwnerOf(obj, r.ring); owner != r.shard {
 		r.revoke(entry)
 		return observedNothing
 	}
-	if !r.leaving(obj) {
+	if !r.leaving(entry, obj) {
 		if entry.drain != nil && entry.drain.writing {
 			return observedNothing // the write in flight is settled first
 		}
@@ -93,7 +100,7 @@ func (r *roster) forget(key types.NamespacedName) (expected bool) {
 	entry := r.entry(key)
 	defer r.tidy(key, entry)
 	expected = entry.given != "" || entry.drain != nil && entry.drain.writing
-	entry.given = ""
+	entry.given, entry.declined = "", ""
 	r.revoke(entry)
 	return expected
 }
@@ -132,6 +139,7 @@ func (r *roster) begin(key types.NamespacedName, cached metav1.Object, cancel co
 	entry := r.entry(key)
 	defer r.tidy(key, entry)
 	if entry.flight != nil || entry.drain != nil {
+		entry.missed = entry.borrowed
 		return false
 	}
 	if cached == nil {
@@ -141,7 +149,7 @@ func (r *roster) begin(key types.NamespacedName, cached metav1.Object, cancel co
 	} else {
 		owner, _ := OwnerOf(cached, r.ring)
 		stale := entry.given != "" && !newerThan(cached.GetResourceVersion(), entry.given)
-		if owner != r.shard || r.leaving(cached) || stale {
+		if owner != r.shard || r.leaving(entry, cached) || stale {
 			return false
 		}
 	}
@@ -194,9 +202,10 @@ func (r *roster) takeReady() []types.NamespacedName {
 
 // settlement is how the attempt to hand an object over ended.
 type settlement struct {
-	given string // resourceVersion of the object as it was given away
-	retry bool   // nothing is known to have changed: it is still to be handed over
-	// Neither: the object stays, or is gone.
+	given    string // resourceVersion of the object as it was given away
+	retry    bool   // nothing is known to have changed: it is still to be handed over
+	declined string // the shard that it can't be handed over to
+	// None of these: the object stays, or is gone.
 }
 
 // settle notes how the hand-over of an object ended. isCached reports whether the cache still shows the object; it is called
@@ -216,8 +225,42 @@ func (r *roster) settle(key types.NamespacedName, s settlement, isCached func() 
 			entry.given = s.given
 		}
 	default:
-		entry.drain = nil
+		entry.drain, entry.declined = nil, s.declined
 	}
+}
+
+// borrow is begin for somebody who reads the state of an object between two reconciles; giveBack is called at the end.
+func (r *roster) borrow(key types.NamespacedName, cached metav1.Object, cancel context.CancelCauseFunc) bool {
+	if !r.begin(key, cached, cancel) {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.entry(key).borrowed = true
+	return true
+}
+
+// giveBack reports whether the object is now ready to be handed over, and whether it should have been reconciled meanwhile.
+func (r *roster) giveBack(key types.NamespacedName) (ready, missed bool) {
+	r.mu.Lock()
+	entry := r.entry(key)
+	missed = entry.missed
+	entry.borrowed, entry.missed = false, false
+	r.mu.Unlock()
+	return r.end(key), missed
+}
+
+// left reports whether the object is not ours any more, going by what the cache shows of it, and nothing goes on with it.
+func (r *roster) left(key types.NamespacedName, cached metav1.Object) bool {
+	if cached != nil {
+		if owner, _ := OwnerOf(cached, r.ring); owner == r.shard {
+			return false
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	entry := r.entries[key]
+	return entry == nil || entry.flight == nil && (entry.drain == nil || !entry.drain.writing)
 }
 
 // reset forgets the hand-overs that are not being written: the worker has lost the right to act, and looks at all
@@ -234,10 +277,10 @@ func (r *roster) reset() {
 	}
 }
 
-// leaving reports whether the manager has asked for the object to be handed over to another shard.
-func (r *roster) leaving(obj metav1.Object) bool {
+// leaving reports whether the manager has asked for the object to be handed over to another shard, and that has not been declined.
+func (r *roster) leaving(entry *rosterEntry, obj metav1.Object) bool {
 	target, ok := DrainTargetOf(obj, r.ring)
-	return ok && target != r.shard
+	return ok && target != r.shard && target != entry.declined
 }
 
 func (r *roster) entry(key types.NamespacedName) *rosterEntry {
@@ -250,7 +293,7 @@ func (r *roster) entry(key types.NamespacedName) *rosterEntry {
 }
 
 func (r *roster) tidy(key types.NamespacedName, entry *rosterEntry) {
-	if entry.flight == nil && entry.drain == nil && entry.given == "" && !entry.gone {
+	if entry.flight == nil && entry.drain == nil && entry.given == "" && !entry.gone && entry.declined == "" {
 		delete(r.entries, key)
 	}
 }

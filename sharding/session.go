@@ -65,6 +65,7 @@ func (w *Worker) act(ctx context.Context) {
 	defer cancel(nil)
 	s := &session{ctx: ctx}
 	w.current.Store(s)
+	w.changed()
 	active := w.metrics.active.WithLabelValues(w.options.Ring)
 	active.Set(1)
 	w.logger.Info("Shard is active")
@@ -85,6 +86,7 @@ func (w *Worker) act(ctx context.Context) {
 	}
 	cancel(ErrRingGone) // no effect on a context that is done already
 	w.current.Store(nil)
+	w.changed()
 	active.Set(0)
 	w.logger.Info("Shard is not active any more", "cause", context.Cause(ctx))
 	s.close()
@@ -131,6 +133,7 @@ func (p *processor) trust(ctx context.Context) error {
 		return fmt.Errorf("list %s: %w", p.target.name(), err)
 	}
 	version := page.ResourceVersion // what the cache shows of a later state than this needs no check
+	p.trusted.Store(&version)
 	ours := map[types.NamespacedName]bool{}
 	_, err = eachPage(ctx, objects, own.String(), func(page []metav1.PartialObjectMetadata) error {
 		for i := range page {

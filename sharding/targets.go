@@ -144,6 +144,9 @@ func newRootTarget(ctx context.Context, mapper meta.RESTMapperWithContext, t sha
 		return nil, err
 	}
 	root.resource, root.kind = mapping.Resource, kind.GroupKind()
+	if root.resource.GroupResource() == (schema.GroupResource{Resource: "secrets"}) {
+		root.objects = both(root.objects, withoutStates())
+	}
 	root.prefix = ring.NewPrefix(kind.Group, kind.Kind)
 	root.namespaced = mapping.Scope.Name() == meta.RESTScopeNameNamespace
 	if !root.namespaced {
