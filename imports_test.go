@@ -16,12 +16,12 @@ const module = "github.com/shard-io/shard-controller"
 // mayImport says which packages of this module the packages below a directory may import, and which external modules, themselves and
 // through others. What is not listed may not be imported; packages of the standard library and from below the same directory always may.
 var mayImport = map[string]struct{ own, external []string }{
-	"ring":      {nil, []string{"github.com/cespare/xxhash/v2"}},
-	"balancer":  {[]string{"ring"}, []string{"github.com/cespare/xxhash/v2"}},
-	"migrate":   {nil, nil},
-	"health":    {nil, kubernetesLibraries},
-	"apis":      {nil, kubernetesLibraries},
-	"generated": {[]string{"apis"}, kubernetesLibraries},
+	"ring":             {nil, []string{"github.com/cespare/xxhash/v2"}},
+	"balancer":         {[]string{"ring"}, []string{"github.com/cespare/xxhash/v2"}},
+	"migrate":          {nil, nil},
+	"health":           {nil, kubernetesLibraries},
+	"apis":             {nil, kubernetesLibraries},
+	"generated":        {[]string{"apis"}, kubernetesLibraries},
 	"sharding/scaling": {nil, nil},
 	"sharding": {[]string{"ring", "balancer", "migrate", "health", "apis", "generated"},
 		append([]string{"github.com/cespare/xxhash/v2", "github.com/prometheus/"}, kubernetesLibraries...)},
