@@ -12,7 +12,7 @@ func (s *Scaler) arithmetic(x observation, forecasts []Forecast) ask {
 	for _, other := range append(s.byMetrics(x), s.byQueue(x)) {
 		result = result.or(other, current)
 	}
-	result = s.indivisible(x, result)
+	result = s.indivisible(x, result, x.demand)
 	unknown := len(x.missing)+len(x.unknown) > 0
 	if !unknown {
 		result = result.or(s.byForecast(x, forecasts), current)
@@ -93,28 +93,33 @@ func (s *Scaler) byQueue(x observation) ask {
 	return ask{x.shards + 1, QueueLong, fmt.Sprintf("%.3g objects wait per shard, the limit is %.3g", x.queued, s.o.QueueLimit)}
 }
 
-// indivisible takes back what would be added for a single object: it fills a shard of its own, and the others have to take the rest only.
-func (s *Scaler) indivisible(x observation, a ask) ask {
-	if a.reason != LoadHigh && a.reason != QueueLong || x.largest <= s.o.UpThreshold {
+// indivisible takes back what would be added for a single object: it fills a shard of its own, and the others have to take the rest of the
+// demand only.
+func (s *Scaler) indivisible(x observation, a ask, demand float64) ask {
+	if a.reason != LoadHigh && a.reason != QueueLong && a.reason != Predicted || x.largest <= s.o.UpThreshold {
 		return a
 	}
-	n := max(x.shards, 1+needed(max(0, x.demand-x.largest), s.o.UpThreshold))
+	// What the demand is to become, the object's part of it becomes too.
+	n, rest := x.shards, max(0, demand-x.largest*max(1, demand/max(x.demand, math.SmallestNonzeroFloat64)))
+	if rest > float64(x.shards-1)*s.o.UpThreshold*(1+s.o.Tolerance) {
+		n = max(n, 1+needed(rest, s.o.UpThreshold))
+	}
 	if n >= a.shards {
 		return a
 	}
 	a.shards = n
 	if n == x.shards {
 		a.reason = Indivisible
-		a.text = fmt.Sprintf("%s, but one object is %.3g of it, and no other shard could take a part", a.text, x.largest)
+		a.text = fmt.Sprintf("%s, but one object is a load of %.3g, and no other shard could take a part of it", a.text, x.largest)
 	}
 	return a
 }
 
-// byForecast goes by the largest forecast that is good. It never asks for fewer than there are, unless nothing else would need them either.
+// byForecast goes by the largest forecast that is good, unless the demand that it began with is a guess. It never asks for fewer than there are, unless nothing else would need them either.
 func (s *Scaler) byForecast(x observation, forecasts []Forecast) ask {
 	o, result := s.o, ask{}
 	for _, f := range forecasts {
-		if !f.Used || !f.Known {
+		if !f.Used || !f.Known || x.guessed {
 			continue
 		}
 		n := needed(f.Demand, o.UpThreshold)
@@ -122,7 +127,7 @@ func (s *Scaler) byForecast(x observation, forecasts []Forecast) ask {
 		if f.Demand/float64(max(1, x.shards)) <= o.UpThreshold*(1+o.Tolerance) {
 			a = ask{min(n, x.shards), KeptForForecast, fmt.Sprintf("%s forecasts a demand of %.3g shards", f.Model, f.Demand)}
 		}
-		if a.shards > result.shards {
+		if a = s.indivisible(x, a, f.Demand); a.shards > result.shards {
 			result = a
 		}
 	}

@@ -9,6 +9,8 @@ const (
 	// maxLoad and maxValue are the largest load and the largest other value that are believed.
 	maxLoad  = 1000
 	maxValue = 1e15
+	// fullLoad is the load from which a shard may have more to do than it shows.
+	fullLoad = 0.95
 	// mostArrivals is by how much what arrives may exceed what is done in the arithmetic.
 	mostArrivals = 4
 )
@@ -26,6 +28,7 @@ type observation struct {
 	queued  float64  // per shard
 	growth  float64  // of the queue, in objects per second; counts with growing
 	growing bool     // growth is known
+	guessed bool     // the demand is what the queues say, because shards are full
 	silent  bool     // of no shard is the load known
 }
 
@@ -34,7 +37,7 @@ func (x observation) load() float64 { return x.demand / float64(max(1, x.shards)
 // observe takes the round in.
 func (s *Scaler) observe(m *Memory, in Input) observation {
 	x := observation{now: in.Now, shards: in.Shards}
-	raw, busy, queued, done, weights, known := 0.0, 0.0, 0.0, 0.0, 0.0, 0
+	raw, busy, queued, done, weights, known, full := 0.0, 0.0, 0.0, 0.0, 0.0, 0, false
 	for _, l := range in.Loads {
 		weight := l.Weight
 		if weight == 0 {
@@ -46,6 +49,7 @@ func (s *Scaler) observe(m *Memory, in Input) observation {
 			known++
 			raw += min(l.Load, maxLoad) * weight
 			busy += min(l.Load, 1) * weight
+			full = full || l.Load >= fullLoad
 			queued += amount(l.Queued)
 			done += amount(l.Done)
 		case !l.Starting:
@@ -64,8 +68,8 @@ func (s *Scaler) observe(m *Memory, in Input) observation {
 		*m, x.growth, x.growing = m.queued(s.o, queued)
 	}
 	x.queued = queued / float64(max(1, in.Shards))
-	x.demand, x.idle = s.demand(x, raw, busy, done), raw
-	x.idle = max(x.idle, x.demand)
+	x.demand, x.guessed = x.demandOf(raw, busy, done, full)
+	x.idle = max(raw, x.demand)
 	if isValue(in.LargestLoad) {
 		x.largest = min(in.LargestLoad, maxLoad)
 	}
@@ -80,13 +84,17 @@ func (s *Scaler) observe(m *Memory, in Input) observation {
 	return x
 }
 
-// demand is what the shards have to do. Shards that are full do not show how much they would have to do, and shards with a backlog are full
-// although less arrives: then what arrives is what is done and by what the queue grows, in proportion.
-func (s *Scaler) demand(x observation, raw, busy, done float64) float64 {
-	if !x.growing || !(done > 0) || busy/float64(max(1, x.shards)) <= s.o.UpThreshold {
-		return raw
+// demandOf is what the shards have to do. Shards that are full do not show how much they would have to do, and shards with a backlog are full
+// although less arrives. Where it is known how many objects are done and wait, what arrives is what is done and by what the queues grow, in
+// proportion, and how far a load is above 1 says nothing more.
+func (x observation) demandOf(raw, busy, done float64, full bool) (demand float64, guessed bool) {
+	switch {
+	case !(done > 0):
+		return raw, raw > busy
+	case !full || !x.growing:
+		return busy, full
 	}
-	return busy * min(max(0, 1+x.growth/done), mostArrivals)
+	return busy * min(max(0, 1+x.growth/done), mostArrivals), true
 }
 
 func (s *Scaler) fresh(at, now time.Time) bool {

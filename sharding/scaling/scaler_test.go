@@ -339,7 +339,7 @@ func TestIndivisible(t *testing.T) {
 	}{
 		{1, 1, 1, "", Indivisible},
 		{1, 1.2, 1, "LoadHigh 1→2", WithinThresholds},
-		{2, 1.79, 1, "", Indivisible},
+		{2, 1.79, 1, "", Indivisible}, {2, 1.87, 1, "", Indivisible}, {2, 1.89, 1, "LoadHigh 2→3", WithinThresholds},
 		{2, 2.5, 1, "LoadHigh 2→3", WithinThresholds}, // 4 by the load alone
 		{2, 2.5, 0.5, "LoadHigh 2→4", WithinThresholds},
 		{2, 2.5, math.NaN(), "LoadHigh 2→4", WithinThresholds},
