@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export GOTOOLCHAIN := local
 
-.PHONY: help quickstart test race bench generate verify lint build controlplane
+.PHONY: help quickstart test race bench faults generate verify lint build controlplane sim-load
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,7 +12,7 @@ quickstart: ## See a sharded controller at work on a real API server, in about a
 	@go run ./examples/quickstart
 
 # Tests with processes and short leases run one package at a time, so that they have the machine to themselves.
-PROCESS_TESTS := ./internal/controlplane/... ./internal/child/... ./internal/bench/... ./examples/quickstart/... ./examples/internal/e2e/...
+PROCESS_TESTS := ./internal/controlplane/... ./internal/child/... ./internal/bench/... ./internal/faults/... ./examples/quickstart/... ./examples/internal/e2e/...
 
 test: controlplane ## Run all tests, with those on a real control plane
 	go test -timeout 20m $$(go list ./... | grep -v $(foreach p,$(PROCESS_TESTS:./%/...=%),-e /$(p)))
@@ -26,6 +26,12 @@ race: ## Run tests under the race detector
 bench: controlplane ## Measure: the ring and the balancer, then the whole system on a real control plane
 	go test -run '^$$' -bench . -benchmem ./ring ./balancer
 	go run ./internal/bench
+
+faults: controlplane ## Kill, stop and cut off real processes on a real API server, and count what gets through: about 20 minutes
+	go run ./internal/faults
+
+sim-load: ## Simulate planner and scaling under load; writes the tables of docs/scaling.md and docs/img/scaling-*.svg
+	go -C hack/loadsim run .
 
 generate: ## Generate clients, CRDs and deep copies from apis/shard/v1
 	hack/generate.sh

@@ -73,33 +73,27 @@ type auditEvent struct {
 	StageTimestamp metav1.MicroTime `json:"stageTimestamp"`
 }
 
-// auditLog reads the audit log of the API server.
-type auditLog struct {
-	path   string
-	offset int64
-}
-
-// read returns the writes to the objects of a ring since the last call, and how
-// many lines are torn: the API server writes its last one when it is killed.
-func (l *auditLog) read(ring string) (writes []write, torn int, err error) {
-	f, err := os.Open(l.path)
+// readAudit reads from an audit log the writes to the objects of a ring, and how
+// many of its lines are torn: the one that the API server was about to write
+// when it was killed.
+func readAudit(path, ring string) (writes []write, torn int, err error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer f.Close()
-	if _, err := f.Seek(l.offset, io.SeekStart); err != nil {
-		return nil, 0, err
-	}
 	lines := bufio.NewReaderSize(f, 1<<20)
 	for {
 		line, err := lines.ReadBytes('\n')
-		if errors.Is(err, io.EOF) { // what is incomplete is read next time
+		if errors.Is(err, io.EOF) { // what is incomplete has no answer yet
 			return writes, torn, nil
 		}
 		if err != nil {
 			return nil, 0, err
 		}
-		l.offset += int64(len(line))
+		if !bytes.Contains(line, []byte(ring)) {
+			continue
+		}
 		w, err := parseWrite(line, ring)
 		if err != nil {
 			torn++

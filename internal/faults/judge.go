@@ -26,6 +26,7 @@ type judgement struct {
 	Refused  map[string]int // by the server, by the name of the object
 	Twins    []string       // two processes of a shard that took turns
 	Disagree []string       // the witnesses contradict each other: nothing is proved
+	Created  int            // objects without an owner that reconciles have created: nobody's, and not judged
 	Unknown  int            // accepted while nobody looked: not judged
 }
 
@@ -90,6 +91,10 @@ func (j *judgement) look(v, last timeline.Version, known bool, pod string) {
 		j.Disagree = append(j.Disagree, fmt.Sprintf("%s at %s: written by %s, stamped by %s", v.Name.Name, v.Number, pod, stamp.Shard))
 		return
 	}
+	if !known && v.Owner == "" {
+		j.Created++
+		return
+	}
 	if known && v.Gap && pod == "" && (last.Owner != v.Owner || last.Epoch != v.Epoch) {
 		j.Unknown++ // written before or after the change of owner
 		return
@@ -150,7 +155,7 @@ func (j *judgement) count(kind string, trials int, inClient map[string]int) tall
 	t := tally{Trials: trials}
 	tried, faulty := map[string]bool{}, map[string]bool{}
 	note := func(object string, n int, sum *int, sets ...map[string]bool) {
-		if of := trialOf(object); trialOf(of) == kind {
+		if of := trialOf(object); n > 0 && trialOf(of) == kind {
 			*sum += n
 			for _, set := range sets {
 				set[of] = true

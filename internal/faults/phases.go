@@ -12,21 +12,23 @@ import (
 
 // phase is something that is tried, in some arms.
 type phase struct {
-	name string
-	arms []arm
-	play func(context.Context, *stage, *outcome) error
+	name  string
+	arms  []arm
+	count func(settings) int // how many trials; none: it is left out
+	play  func(context.Context, *stage, *outcome) error
 }
 
 var phases = []phase{
-	{"races", []arm{control, serverOnly, both}, playRaces},
-	{"pauses", []arm{control, serverOnly, both}, playPauses},
-	{"users", []arm{control, serverOnly}, playUsers},
-	{"kills", []arm{serverOnly}, playKills},
-	{"handovers", []arm{serverOnly}, playHandovers},
-	{"singles", []arm{serverOnly}, playSingles},
-	{"restarts", []arm{serverOnly}, playRestarts},
-	{"compaction", []arm{serverOnly}, playCompaction},
-	{"outage", []arm{serverOnly}, playOutage},
+	// The fence of the process ends a hammer with its reconcile: there would be no race.
+	{"races", []arm{control, serverOnly}, func(s settings) int { return s.races }, playRaces},
+	{"pauses", arms, func(s settings) int { return s.pauses }, playPauses},
+	{"users", []arm{control, serverOnly}, func(s settings) int { return s.rounds }, playUsers},
+	{"kills", []arm{serverOnly}, func(s settings) int { return s.kills }, playKills},
+	{"handovers", []arm{serverOnly}, func(s settings) int { return s.handovers }, playHandovers},
+	{"singles", []arm{serverOnly}, func(s settings) int { return s.rounds }, playSingles},
+	{"restarts", []arm{serverOnly}, func(s settings) int { return s.restarts }, playRestarts},
+	{"compaction", []arm{serverOnly}, func(s settings) int { return s.rounds }, playCompaction},
+	{"outage", []arm{serverOnly}, func(s settings) int { return int(s.outage) }, playOutage},
 }
 
 func phaseNames() []string {
@@ -69,18 +71,18 @@ func playKills(ctx context.Context, s *stage, out *outcome) error {
 	out.kinds = append(out.kinds, kind{name: "kill", trials: s.settings.kills})
 	took, err := s.kills(ctx, "kill", s.settings.kills)
 	limit := s.settings.lease + 2*s.settings.lease*2/15 + time.Second
-	out.durations = append(out.durations, duration{"take-over: kill -9 → last object has a new owner", seconds(took), limit.Seconds()})
+	out.durations = append(out.durations, duration{"take-over: kill -9 → last object has a new owner", seconds(took), limit.Seconds() * s.settings.slack})
 	return err
 }
 
 // conclude asks the witnesses.
-func (s *stage) conclude(ctx context.Context, out *outcome, r *report) error {
+func (s *stage) conclude(ctx context.Context, out *outcome) (r report, err error) {
 	if err := s.line.Look(ctx); err != nil {
-		return err
+		return r, err
 	}
-	writes, torn, err := s.audit.read(s.arm.name)
+	writes, torn, err := readAudit(s.audit, s.arm.name)
 	if err != nil {
-		return err
+		return r, err
 	}
 	j := judge(&s.line.Timeline, writes)
 	elsewhere := len(j.Late)
@@ -94,10 +96,9 @@ func (s *stage) conclude(ctx context.Context, out *outcome, r *report) error {
 		elsewhere -= t.Accepted
 		r.Trials = append(r.Trials, t)
 	}
-	r.Durations = append(r.Durations, out.durations...)
-	r.Checks = append(r.Checks, out.checks...)
-	r.Checks = append(r.Checks, s.witnesses(j, elsewhere, torn)...)
-	return nil
+	r.Durations = out.durations
+	r.Checks = append(out.checks, s.witnesses(j, elsewhere, torn)...)
+	return r, nil
 }
 
 // witnesses are the checks on the whole history of an arm.
@@ -109,10 +110,7 @@ func (s *stage) witnesses(j judgement, elsewhere, torn int) []check {
 	if s.arm == control {
 		return fine
 	}
-	var rules []string
-	for _, v := range s.line.Violations("secrets") {
-		rules = append(rules, v)
-	}
+	rules := s.line.Violations("secrets")
 	return append(fine,
 		check{What: "no late write to any other object", Arm: s.arm.name, N: j.Judged, Bad: elsewhere, Unit: "accepted"},
 		check{What: "an owner always, epochs in order, children with their roots", Arm: s.arm.name, N: s.line.Len(), Bad: len(rules), Unit: "violations", Example: first(rules)},

@@ -55,12 +55,12 @@ func (p *present) get(resource, name string) state {
 func (p *present) owner(name string) string           { return p.get("secrets", name).Owner }
 func (p *present) stamp(resource, name string) string { return p.get(resource, name).Note }
 
-// poll is the time between two looks at a condition.
-const poll = 10 * time.Millisecond
+// The time between two looks at a condition grows from minPoll to maxPoll.
+const minPoll, maxPoll = 5 * time.Millisecond, 100 * time.Millisecond
 
 // until waits until the condition returns nil.
 func until(ctx context.Context, limit time.Duration, what string, condition func() error) error {
-	for deadline := time.Now().Add(limit); ; {
+	for deadline, poll := time.Now().Add(limit), minPoll; ; poll = min(poll*5/4, maxPoll) {
 		err := condition()
 		if err == nil {
 			return nil

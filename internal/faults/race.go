@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	raceWidth = 4                      // races side by side
+	raceWidth = 3                      // races side by side
 	raceAfter = 150 * time.Millisecond // how long the former owner goes on
 )
 

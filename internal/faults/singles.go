@@ -14,32 +14,50 @@ import (
 	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
 )
 
-// playSingles causes each of the faults once a round.
+// single is a fault that is caused once a round. It returns what is not as it
+// should be.
+type single struct {
+	what string
+	do   func(context.Context, int) ([]string, error)
+}
+
+// playSingles plays those that don't disturb each other side by side.
 func playSingles(ctx context.Context, s *stage, out *outcome) error {
-	for _, single := range []struct {
-		what string
-		do   func(context.Context, int) ([]string, error)
-	}{
-		{"manager killed in the middle of a move: all is moved, by hand-over, once", s.killManagerInTheMiddleOfAMove},
-		{"second process of a shard: waits, and begins after the first one's end", s.startTwin},
-		{"Lease of a live shard deleted: it comes back, nothing moves", s.deleteLease},
-		{"ShardInstance of a live shard deleted: it comes back, nothing moves", s.deleteInstance},
+	for _, group := range [][]single{
+		{
+			{"second process of a shard: waits, and begins after the first one's end", s.startTwin},
+			{"Lease of a live shard deleted: it comes back, nothing moves", s.deleteLease},
+			{"ShardInstance of a live shard deleted: it comes back, nothing moves", s.deleteInstance},
+		},
+		{{"manager killed in the middle of a move: all is moved, by hand-over, once", s.killManagerInTheMiddleOfAMove}},
 	} {
-		c := check{What: single.what, Arm: s.arm.name, Unit: "not so"}
-		for round := range s.settings.rounds {
-			bad, err := single.do(ctx, round)
-			if err != nil {
-				return fmt.Errorf("%s: %w", single.what, err)
-			}
-			c.N++
-			c.Bad += len(bad)
-			if len(bad) > 0 {
-				c.Example = bad[0]
-			}
+		checks := make([]check, len(group))
+		err := parallel(ctx, len(group), len(group), func(ctx context.Context, i int) (err error) {
+			checks[i], err = s.cause(ctx, group[i])
+			return err
+		})
+		if err != nil {
+			return err
 		}
-		out.checks = append(out.checks, c)
+		out.checks = append(out.checks, checks...)
 	}
 	return nil
+}
+
+func (s *stage) cause(ctx context.Context, f single) (check, error) {
+	c := check{What: f.what, Arm: s.arm.name, Unit: "not so"}
+	for round := range s.settings.rounds {
+		bad, err := f.do(ctx, round)
+		if err != nil {
+			return c, fmt.Errorf("%s: %w", f.what, err)
+		}
+		c.N++
+		c.Bad += len(bad)
+		if len(bad) > 0 {
+			c.Example = bad[0]
+		}
+	}
+	return c, nil
 }
 
 // startTwin starts a second process of a shard, and kills the first one.
@@ -59,7 +77,7 @@ func (s *stage) startTwin(ctx context.Context, round int) (bad []string, err err
 		bad = append(bad, "the second process writes, or has ended, while the first one lives")
 	}
 	firstOne.Kill()
-	if err := until(ctx, 4*s.settings.lease+30*time.Second, "the second process acts, or others do", func() error {
+	if err := until(ctx, 3*time.Minute, "the second process acts, or others do", func() error {
 		owner := s.now.owner(firstOne.objects[0])
 		return want(writes() || owner != firstOne.id, "%s has it", owner)
 	}); err != nil {
@@ -78,7 +96,7 @@ func (s *stage) deleteLease(ctx context.Context, round int) ([]string, error) {
 }
 
 func (s *stage) deleteInstance(ctx context.Context, round int) ([]string, error) {
-	id := s.anchors[round%len(s.anchors)].id
+	id := s.anchors[(round+1)%len(s.anchors)].id // the Lease of another one is deleted
 	instances := s.shards.ShardV1().ShardInstances(s.arm.name)
 	if err := instances.Delete(ctx, id, metav1.DeleteOptions{}); err != nil {
 		return nil, err

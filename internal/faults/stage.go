@@ -68,7 +68,7 @@ type stage struct {
 	plane    *controlplane.ControlPlane
 	programs map[string]string
 	dir      string
-	audit    *auditLog
+	audit    string // the path of the audit log
 
 	admin   kubernetes.Interface // a cluster admin, who is no part of the ring
 	manager kubernetes.Interface // with the identity of the manager

@@ -56,7 +56,7 @@ func (s *stage) victims(ctx context.Context, kind string, first, n int) ([]*vict
 
 // bereft waits until none of the objects has its former owner, and all have one.
 func (s *stage) bereft(ctx context.Context, v *victim) error {
-	return until(ctx, 4*s.settings.lease+30*time.Second, "the objects of "+v.id+" have new owners", func() error {
+	return until(ctx, 3*time.Minute, "the objects of "+v.id+" have new owners", func() error {
 		for _, name := range v.objects {
 			if owner := s.now.owner(name); owner == v.id || owner == "" {
 				return fmt.Errorf("%s has the owner %q", name, owner)

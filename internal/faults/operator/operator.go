@@ -23,8 +23,8 @@ import (
 
 const (
 	requestLimit = 10 * time.Second       // of one write
-	hammerPace   = 3 * time.Millisecond   // between two writes of a hammer
-	workPause    = 100 * time.Millisecond // between two reconciles of an object
+	hammerPace   = 5 * time.Millisecond   // between two writes of a hammer
+	workPause    = 150 * time.Millisecond // between two reconciles of an object
 )
 
 // operator reconciles Secrets.
@@ -56,7 +56,7 @@ func (o *operator) reconcile(ctx context.Context, key types.NamespacedName) (sha
 	o.window.enter()
 	time.Sleep(o.options.work)
 	o.window.leave()
-	if err := o.write(own, root); err != nil && !apierrors.IsNotFound(err) {
+	if err := o.write(own, root); err != nil && !isGone(err) {
 		return sharding.Result{}, err
 	}
 	return sharding.Result{RequeueAfter: workPause}, nil
@@ -73,10 +73,14 @@ func (o *operator) hammer(ctx context.Context, root *corev1.Secret) {
 	if running {
 		return
 	}
-	for !apierrors.IsNotFound(o.write(ctx, root)) {
+	for !isGone(o.write(ctx, root)) {
 		time.Sleep(hammerPace)
 	}
 }
+
+// isGone says whether a write failed since there is no such object: an apply
+// with a UID has a conflict then, and no other.
+func isGone(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsConflict(err) }
 
 // write puts a stamp on the object, or on its child, as the object wants it.
 func (o *operator) write(ctx context.Context, root *corev1.Secret) error {
@@ -89,7 +93,7 @@ func (o *operator) write(ctx context.Context, root *corev1.Secret) error {
 	switch {
 	case errors.Is(err, sharding.ErrFenced):
 		klog.InfoS(trial.FencedMessage, "object", klog.KObj(root), "stamp", stamp)
-	case err != nil && !apierrors.IsNotFound(err):
+	case err != nil && !isGone(err):
 		klog.V(3).InfoS("A write was refused or lost", "object", klog.KObj(root), "stamp", stamp, "err", err)
 	}
 	return err
@@ -109,7 +113,7 @@ var verbs = map[string]func(context.Context, *operator, *corev1.Secret, string) 
 		return err
 	},
 	trial.Apply: func(ctx context.Context, o *operator, root *corev1.Secret, stamp string) error {
-		_, err := o.kube.CoreV1().Secrets(root.Namespace).Patch(ctx, root.Name, types.ApplyYAMLPatchType, trial.ApplyBody(root.Name, stamp),
+		_, err := o.kube.CoreV1().Secrets(root.Namespace).Patch(ctx, root.Name, types.ApplyYAMLPatchType, trial.ApplyBody(root.Name, string(root.UID), stamp),
 			metav1.PatchOptions{FieldManager: trial.OperatorAgent, Force: new(true)})
 		return err
 	},

@@ -78,10 +78,11 @@ func StampPatch(stamp string) []byte {
 	return body(map[string]any{"metadata": map[string]any{"annotations": map[string]string{StampAnnotation: stamp}}})
 }
 
-// ApplyBody is the configuration that server-side apply puts a stamp on a Secret with.
-func ApplyBody(name, stamp string) []byte {
+// ApplyBody is the configuration that server-side apply puts a stamp on a Secret
+// with. It names the UID, or it would create what has been deleted.
+func ApplyBody(name, uid, stamp string) []byte {
 	return body(map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{
-		"name": name, "annotations": map[string]string{StampAnnotation: stamp},
+		"name": name, "uid": uid, "annotations": map[string]string{StampAnnotation: stamp},
 	}})
 }
 
