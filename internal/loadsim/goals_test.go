@@ -114,26 +114,15 @@ func TestUnevenShards(t *testing.T) {
 	}
 }
 
-// static is a scenario with as many shards as its highest demand needs, all the time.
-func static(s Scenario) Scenario {
-	most := 0.0
-	for at := time.Duration(0); at < 24*time.Hour; at += Tick {
-		most = max(most, s.Demand(at))
-	}
-	s.Shards = int(math.Ceil(most / scaling.DefaultUpThreshold))
-	s.Decide = Fixed(s.Shards)
-	return s
-}
-
 // TestWaveGoals compares days of waves with spikes with static peak sizing and with the HorizontalPodAutoscaler.
 func TestWaveGoals(t *testing.T) {
 	if testing.Short() {
 		t.Skip("days")
 	}
 	const days = 5
-	ours := run(t, Wave("ours", days, mustScaler(WaveOptions())))
-	hpa := run(t, Wave("hpa", days, &HPA{Min: 2, Max: 20, Target: 0.7}))
-	peak := run(t, static(Wave("static", days, nil)))
+	ours := run(t, Wave("ours", days, 0, WaveScaler()))
+	hpa := run(t, Wave("hpa", days, 0, &HPA{Min: 2, Max: 20, Target: 0.7}))
+	peak := run(t, Static(Wave("static", days, 0, nil)))
 	text := ""
 	for _, r := range []Result{ours, hpa, peak} {
 		text += fmt.Sprintf("%s: %.0f shard-hours, overload %.3f %%, after the first day %.3f %%; ", r.Name, r.ShardHours, 100*r.Overload,

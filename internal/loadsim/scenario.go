@@ -2,6 +2,7 @@ package loadsim
 
 import (
 	"math"
+	"math/rand/v2"
 	"time"
 
 	"github.com/shard-io/shard-controller/balancer"
@@ -83,13 +84,16 @@ func Ramp(before, after float64, from, to time.Duration) func(time.Duration) flo
 }
 
 // Daily is a wave from low at 4:00 to high at 16:00, with spikes: at 9:00, 13:00 and 21:30 it is more by spike (a part of it) for twenty minutes;
-// it gets there in one.
-func Daily(low, high, spike float64) func(time.Duration) float64 {
+// it gets there in one. On each day each spike comes later or earlier by up to astray.
+func Daily(low, high, spike float64, astray time.Duration) func(time.Duration) float64 {
 	const day, rise, length = 24 * time.Hour, time.Minute, 20 * time.Minute
 	return func(at time.Duration) float64 {
+		today := at / day
 		at %= day
 		wave := (low+high)/2 - (high-low)/2*math.Cos(2*math.Pi*float64(at-4*time.Hour)/float64(day))
-		for _, start := range []time.Duration{9 * time.Hour, 13 * time.Hour, 21*time.Hour + 30*time.Minute} {
+		for i, start := range []time.Duration{9 * time.Hour, 13 * time.Hour, 21*time.Hour + 30*time.Minute} {
+			rng := rand.New(rand.NewPCG(uint64(today), uint64(i)))
+			start += time.Duration((2*rng.Float64() - 1) * float64(astray))
 			if in := at - start; in >= 0 && in < length {
 				wave *= 1 + spike*min(1, float64(in)/float64(rise), float64(length-in)/float64(rise))
 			}

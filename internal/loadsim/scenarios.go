@@ -31,19 +31,30 @@ func Scenarios() []Scenario {
 	return list
 }
 
-// Wave is some days of daily waves with spikes.
-func Wave(name string, days int, decide Decider) Scenario {
+// Wave is some days of daily waves with spikes, which come at the same times every day, or earlier or later by up to astray.
+func Wave(name string, days int, astray time.Duration, decide Decider) Scenario {
 	return Scenario{
-		Name: name, Duration: time.Duration(days) * 24 * time.Hour, Demand: Daily(1.5, 6, 0.5), Objects: 5000, Shards: 4, Noise: 0.1, Seed: 1,
+		Name: name, Duration: time.Duration(days) * 24 * time.Hour, Demand: Daily(1.5, 6, 0.5, astray), Objects: 5000, Shards: 4, Noise: 0.1, Seed: 1,
 		Planner: &balancer.PlannerOptions{}, Decide: decide,
 	}
 }
 
-// WaveOptions are those of the scaler that the report shows for the wave: it consolidates, and learns what is the same every day.
-func WaveOptions() scaling.Options {
-	return scaling.Options{
+// WaveScaler is the scaler that the report shows for the wave: it consolidates, and learns what is the same every day.
+func WaveScaler() *Scaler {
+	return mustScaler(scaling.Options{
 		Min: 2, Max: 20, ConsolidateBelow: 0.7, Horizon: horizon, Models: []scaling.Model{scaling.Trend{}, scaling.Seasonal{}},
+	})
+}
+
+// Static is the scenario with as many shards as its highest demand needs, all the time.
+func Static(s Scenario) Scenario {
+	most := 0.0
+	for at := Tick; at <= s.Duration; at += Tick {
+		most = max(most, s.Demand(at))
 	}
+	s.Shards = int(math.Ceil(most / scaling.DefaultUpThreshold))
+	s.Decide = Fixed(s.Shards)
+	return s
 }
 
 // mustScaler is for options that are written down here.
