@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export GOTOOLCHAIN := local
 
-.PHONY: help quickstart test race bench faults generate verify lint build controlplane sim-load sim-load
+.PHONY: help quickstart test race bench faults generate verify lint build controlplane sim-load
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
