@@ -97,6 +97,9 @@ func (c *ringController) tearDown(ctx context.Context, config *shardv1.ShardConf
 	if err != nil {
 		return err
 	}
+	if err := (&stateCollector{c: c}).removeAll(ctx); err != nil {
+		return err
+	}
 	instances, err := c.ownInstances()
 	if err != nil {
 		return err

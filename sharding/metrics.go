@@ -19,6 +19,16 @@ type managerMetrics struct {
 	movesInFlight  *prometheus.GaugeVec     // ring
 	takeover       *prometheus.HistogramVec // ring
 	frozen         *prometheus.GaugeVec     // ring
+
+	stateOrphans    *prometheus.GaugeVec   // ring
+	statesCollected *prometheus.CounterVec // ring
+
+	auditSeconds    *prometheus.HistogramVec // ring
+	auditObjects    *prometheus.GaugeVec     // ring
+	auditLast       *prometheus.GaugeVec     // ring
+	auditUnreported *prometheus.GaugeVec     // ring
+	coverageGaps    *prometheus.GaugeVec     // ring, kind
+	doubleOwners    *prometheus.CounterVec   // ring
 }
 
 func newManagerMetrics(registerer prometheus.Registerer) (*managerMetrics, error) {
@@ -36,6 +46,8 @@ func newManagerMetrics(registerer prometheus.Registerer) (*managerMetrics, error
 		takeover:       b.seconds("takeover_seconds", "From the declaration of a shard's death to the new owner of its last object.", "ring"),
 		frozen:         b.gauge("failure_detection_frozen", "1 while take-overs are held back, as the fault may be the manager's own.", "ring"),
 	}
+	m.stateOrphans = b.gauge("state_orphans", "Secrets with states of objects that no object refers to.", "ring")
+	m.statesCollected = b.counter("state_orphans_collected_total", "Secrets with states that were deleted as no object had referred to them for long.", "ring")
 	return m, b.register(registerer)
 }
 

@@ -88,6 +88,7 @@ func (c *ringController) run(ctx context.Context) {
 			logger.Error(err, "Watching Leases failed")
 		}
 	})
+	c.all.Go(func() { (&stateCollector{c, stateOrphans{}}).run(ctx) })
 	defer c.stopFinders()
 	failures := 0
 	for {

@@ -94,18 +94,10 @@ func (w *worker) addAuditor(ctx context.Context, shard *sharding.Worker, cfg *re
 	if err != nil {
 		return err
 	}
-	// What leaves the cache is deleted or has moved away: its history is not ours.
-	_, err = secrets.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: func(obj any) {
-		if key, err := cache.DeletionHandlingObjectToName(obj); err == nil {
-			auditor.Forget(types.NamespacedName(key))
-		}
-	}})
-	if err != nil {
-		return fmt.Errorf("worker: %w", err)
-	}
 	return shard.Add(sharding.Controller{
 		Resource: secretResource, Informer: secrets.Informer(), Concurrency: w.options.concurrency,
 		Children:  map[schema.GroupResource]cache.SharedIndexInformer{configMapResource: reports.Informer()},
+		State:     auditor.State(),
 		Reconcile: witnessed(witness, secrets.Lister(), w.options.ring, shard.Active, auditor.Reconcile),
 	})
 }

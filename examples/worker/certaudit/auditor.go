@@ -22,6 +22,11 @@ import (
 // suspended or whose clock was set must not miss an expiry by more than this.
 const maxSleep = Day
 
+// checkpoints is how often at most the history of a Secret is written down
+// between two moves, for the case that this process dies. It changes when the
+// certificate is replaced or crosses a threshold, so this is rarely.
+const checkpoints = 10 * time.Second
+
 // Options configure an Auditor. All fields but Now are required.
 type Options struct {
 	// Ring and Shard say whose objects these are.
@@ -64,6 +69,17 @@ func New(o Options) (*Auditor, error) {
 
 // Histories are the rotation histories of the Secrets that were audited.
 func (a *Auditor) Histories() *Histories { return &a.histories }
+
+// State makes the history of a Secret go with it from shard to shard. It is
+// the Controller.State for Reconcile.
+func (a *Auditor) State() *sharding.StateTransfer {
+	state := sharding.JSONState[History]{
+		Get:    func(secret types.NamespacedName) (History, bool) { return a.histories.Get(secret.String()) },
+		Set:    func(secret types.NamespacedName, h History) { a.histories.Set(secret.String(), h) },
+		Delete: a.Forget,
+	}
+	return &sharding.StateTransfer{Exporter: state, Importer: state, Forgetter: state, Checkpoint: checkpoints}
+}
 
 // Forget drops what is known about a Secret that left this shard.
 func (a *Auditor) Forget(secret types.NamespacedName) { a.histories.Forget(secret.String()) }
@@ -117,17 +133,32 @@ func (a *Auditor) publish(ctx context.Context, secret *corev1.Secret, r Report, 
 	if err != nil {
 		return err
 	}
-	if said := announcement(r); said != "" && (have == nil || have.Annotations[AnnouncedAnnotation] != said) {
+	if err := a.alert(ctx, have, secret, r, now); err != nil {
+		return err
+	}
+	if have == nil {
+		return a.create(ctx, secret, r)
+	}
+	return a.update(ctx, have, secret, r)
+}
+
+// alert creates the Event, unless the history or the report says that it has
+// been created before: Events don't last, and the same is not to be said again.
+func (a *Auditor) alert(ctx context.Context, have *corev1.ConfigMap, secret *corev1.Secret, r Report, now time.Time) error {
+	said, key := announcement(r), secret.Namespace+"/"+secret.Name
+	history, _ := a.histories.Get(key)
+	if said == "" || history.Alerted(said) {
+		return nil
+	}
+	if have == nil || have.Annotations[AnnouncedAnnotation] != said {
 		event := newEvent(secret, r, a.options.Shard, now)
 		_, err := a.options.Client.EventsV1().Events(secret.Namespace).Create(ctx, event, metav1.CreateOptions{})
 		if err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("creating the Event %s: %w", event.Reason, err)
 		}
 	}
-	if have == nil {
-		return a.create(ctx, secret, r)
-	}
-	return a.update(ctx, have, secret, r)
+	a.histories.Alert(key, string(secret.UID), said, now)
+	return nil
 }
 
 // existing returns the report that the cache has, nil if it has none.

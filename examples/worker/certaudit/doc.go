@@ -22,8 +22,9 @@
 //     resourceVersion that the decision was based on. A ConfigMap of the same name
 //     that is not a report of this Secret is never touched.
 //   - An Event is created once per Secret, certificate and threshold, whichever
-//     shards audit the Secret and however often they are restarted, as long as
-//     either the report or the Event itself is still there.
+//     shards audit the Secret and however often they are restarted. The history of
+//     a Secret, its certificates and its Events, goes with it from shard to shard
+//     (Auditor.State) and is written down when it changes.
 //
 // It does not promise that a certificate is good: it asks no revocation list and
 // does not know which names the clients will ask for. The trust anchors are the

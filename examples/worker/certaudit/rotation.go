@@ -6,8 +6,13 @@ import (
 	"time"
 )
 
-// maxRotations is how many certificates of one Secret are remembered.
-const maxRotations = 16
+const (
+	// maxRotations is how many certificates of one Secret are remembered.
+	maxRotations = 16
+	// maxAlerts is how many Events about one Secret are remembered: all that
+	// there can be about the certificates that are.
+	maxAlerts = 5 * maxRotations
+)
 
 // Rotation is a certificate that was seen in a Secret.
 type Rotation struct {
@@ -19,8 +24,17 @@ type Rotation struct {
 	SeenAt time.Time `json:"seenAt"`
 }
 
-// History is the rotation history of one Secret: the processing state that a
-// shard has about it. It is plain data and encodes as JSON.
+// Alert is an Event that was created about a Secret.
+type Alert struct {
+	// Of names the severity and the certificate that it was about.
+	Of string `json:"of"`
+	// At is when it was created.
+	At time.Time `json:"at"`
+}
+
+// History is what has happened to one Secret: the processing state that a
+// shard has about it, and that goes with it from shard to shard. It is plain
+// data and encodes as JSON.
 type History struct {
 	// UID is that of the Secret; a new Secret of the same name has no history.
 	UID string `json:"uid"`
@@ -28,6 +42,25 @@ type History struct {
 	Rotations []Rotation `json:"rotations,omitempty"`
 	// Forgotten counts the older ones that were dropped.
 	Forgotten int `json:"forgotten,omitempty"`
+	// Alerts are at most 80, oldest first.
+	Alerts []Alert `json:"alerts,omitempty"`
+}
+
+// Alerted reports whether there has been an Event of this.
+func (h History) Alerted(of string) bool {
+	return slices.ContainsFunc(h.Alerts, func(a Alert) bool { return a.Of == of })
+}
+
+// alert returns the history after an Event.
+func (h History) alert(of string, at time.Time) History {
+	if h.Alerted(of) {
+		return h
+	}
+	h.Alerts = append(slices.Clone(h.Alerts), Alert{Of: of, At: at.UTC()})
+	if surplus := len(h.Alerts) - maxAlerts; surplus > 0 {
+		h.Alerts = h.Alerts[surplus:]
+	}
+	return h
 }
 
 // Observe returns the history after r was seen at the given time, and whether
@@ -71,6 +104,26 @@ func (s *Histories) Observe(key, uid string, r Report, now time.Time) (History, 
 	}
 	s.byKey[key] = h
 	return h, changed
+}
+
+// Alert notes that there has been an Event about the Secret.
+func (s *Histories) Alert(key, uid, of string, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h, ok := s.byKey[key]; ok && h.UID == uid {
+		s.byKey[key] = h.alert(of, at)
+	}
+}
+
+// Set replaces the history of the Secret with this key: it comes from the
+// shard that had the Secret before.
+func (s *Histories) Set(key string, h History) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byKey == nil {
+		s.byKey = map[string]History{}
+	}
+	s.byKey[key] = h
 }
 
 // Get returns the history of the Secret with this key; false if there is none.
