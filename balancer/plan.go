@@ -41,7 +41,7 @@ type SlotLoad struct {
 
 // ObjectLoad is an object that a label has placed.
 type ObjectLoad struct {
-	// Key is the key of the object. It must be unique.
+	// Key is the key of the object. It must be unique, which is not checked.
 	Key string
 	// Shard is its owner. Objects of shards that are not in the round are not moved, and neither are those of "".
 	Shard string
@@ -84,6 +84,8 @@ const (
 	PlanCoolingDown PlanReason = "CoolingDown"
 	// PlanOverBudget: what would have to move has more objects than a round may move.
 	PlanOverBudget PlanReason = "OverBudget"
+	// PlanTooManyRanges: what would have to move would give a shard more ranges than can be written down.
+	PlanTooManyRanges PlanReason = "TooManyRanges"
 	// PlanNoReceiver: nobody may receive.
 	PlanNoReceiver PlanReason = "NoReceiver"
 	// PlanTooFewShards: there is nobody to share with.

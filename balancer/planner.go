@@ -73,19 +73,20 @@ func NewPlanner(o PlannerOptions) (*Planner, error) {
 // ring. Members of the ring that are not among the shards of the round neither
 // give nor get, and neither do shards that are no members.
 //
-// It returns the plan and the memory for the next round; the memory that was passed in is unchanged. The same arguments give the same
-// plan in every process. Wrong input is an error that names the field; then nothing moves and the memory is the former one.
+// It returns the plan and the memory for the next round, which takes the plan for carried out unless it is a dry run; the memory that was
+// passed in is unchanged. The same arguments give the same plan in every process. Wrong input is an error that names the field; then nothing moves and the memory is the former one.
 func (p *Planner) Slots(m Memory, in Round, r *ring.Ring, slots []SlotLoad) (Plan, Memory, error) {
 	if len(slots) != r.Slots() {
-		return invalid(m, "Slots: %d loads for %d slots, there must be one for each", len(slots), r.Slots())
+		return invalid(m, fmt.Errorf("balancer: Slots: %d loads for %d slots, there must be one for each", len(slots), r.Slots()))
 	}
 	s, err := newScene(in.Shards)
 	if err != nil {
-		return invalid(m, "%w", err)
+		return invalid(m, err)
 	}
 	if err := s.addSlots(r, slots); err != nil {
-		return invalid(m, "%w", err)
+		return invalid(m, err)
 	}
+	former := m
 	if m.slots != r.Slots() {
 		m.slots, m.movedSlots = r.Slots(), nil
 	}
@@ -95,7 +96,7 @@ func (p *Planner) Slots(m Memory, in Round, r *ring.Ring, slots []SlotLoad) (Pla
 		s.defragment(&plan, slots, p.tolerance, p.maxMoves)
 	}
 	if err := s.finishSlots(&plan); err != nil {
-		return invalid(m, "Ring: %w", err)
+		return invalid(former, err)
 	}
 	m = next
 	if !in.DryRun {
@@ -109,10 +110,10 @@ func (p *Planner) Slots(m Memory, in Round, r *ring.Ring, slots []SlotLoad) (Pla
 func (p *Planner) Objects(m Memory, in Round, objects []ObjectLoad) (Plan, Memory, error) {
 	s, err := newScene(in.Shards)
 	if err != nil {
-		return invalid(m, "%w", err)
+		return invalid(m, err)
 	}
 	if err := s.addObjects(objects); err != nil {
-		return invalid(m, "%w", err)
+		return invalid(m, err)
 	}
 	s.cooling = m.coolingObjects(in.Now.Add(-p.cooldown), p.cooldown, objects)
 	plan, m := p.plan(m, in, s)
@@ -129,8 +130,7 @@ func (p *Planner) Objects(m Memory, in Round, objects []ObjectLoad) (Plan, Memor
 	return plan, m, nil
 }
 
-func invalid(m Memory, format string, args ...any) (Plan, Memory, error) {
-	err := fmt.Errorf("balancer: "+format, args...)
+func invalid(m Memory, err error) (Plan, Memory, error) {
 	return Plan{Reason: PlanInvalid, Text: err.Error()}, m, err
 }
 
@@ -185,6 +185,8 @@ func (s *scene) explain(plan *Plan, over, under int) {
 		plan.Text = fmt.Sprintf("what would help has moved a short time ago: %d units wait", s.skipped.cooling)
 	case s.skipped.budget > 0:
 		plan.Reason, plan.Text = PlanOverBudget, "what would help has more objects than a round may move"
+	case s.skipped.ranges > 0:
+		plan.Reason, plan.Text = PlanTooManyRanges, fmt.Sprintf("what would help would give a shard more than %d ranges", maxRanges)
 	default:
 		plan.Reason = PlanIndivisible
 		plan.Text = fmt.Sprintf("the largest unit is %.3g %% of the load of the ring and %.3g times the mean load of a shard: no move helps",

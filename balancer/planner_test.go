@@ -389,6 +389,40 @@ func TestPlannerDefragments(t *testing.T) {
 	}
 }
 
+// TestPlannerManyRanges checks that no shard gets more ranges than can be written down.
+func TestPlannerManyRanges(t *testing.T) {
+	r, err := ring.New(membersOf(2), ring.Slots(16_384))
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := r.Claims()
+	claims[0].Ranges, claims[1].Ranges = nil, nil
+	width := uint32(1 << 32 / r.Slots())
+	for slot := range r.Slots() { // four slots in a row for one, then four for the other: 2,048 ranges each
+		c := &claims[slot/4%2]
+		c.Ranges = append(c.Ranges, ring.Range{Start: uint32(slot) * width, End: uint32(slot)*width + width - 1})
+	}
+	if r, err = ring.FromRanges(claims, ring.Slots(r.Slots())); err != nil {
+		t.Fatal(err)
+	}
+	slots := make([]SlotLoad, r.Slots())
+	for slot := range slots { // the inner ones are heavy: to move them would cut a range in two
+		slots[slot] = SlotLoad{Objects: 1, Work: []float64{0.1, 1, 1, 0.1}[slot%4]}
+	}
+	round := Round{Shards: numbered(2)}
+	round.Shards[0].Load, round.Shards[0].LoadKnown = 0.9, true
+	round.Shards[1].Load, round.Shards[1].LoadKnown = 0.3, true
+	plan, _, err := acting(t, PlannerOptions{MaxMoves: 1 << 20}).Slots(Memory{}, round, r, slots)
+	if err != nil || !plan.Acts() {
+		t.Fatalf("%+v, %v", plan.Reason, err)
+	}
+	for _, c := range plan.Ring.Claims() {
+		if len(c.Ranges) > maxRanges {
+			t.Errorf("%s has %d ranges", c.ID, len(c.Ranges))
+		}
+	}
+}
+
 // TestPlannerFewRanges checks that a ring whose load has shifted does not fall to pieces.
 func TestPlannerFewRanges(t *testing.T) {
 	w := newWorld(t, 10, 20_000, true, equal)

@@ -1,9 +1,6 @@
 package balancer
 
 import (
-	"fmt"
-	"strings"
-
 	"github.com/shard-io/shard-controller/ring"
 )
 
@@ -55,13 +52,13 @@ type scene struct {
 	objects int64
 	weights float64
 	idle    float64 // 1 without any load, 0 from idleBelow on
-	skipped struct{ cooling, budget int }
+	skipped struct{ cooling, budget, ranges int }
 }
 
 func newScene(shards []Shard) (*scene, error) {
 	v, err := NewView(nil, shards)
 	if err != nil {
-		return nil, fmt.Errorf("%s", strings.TrimPrefix(err.Error(), "balancer: "))
+		return nil, err
 	}
 	s := &scene{index: make(map[string]int, len(shards)), parties: make([]party, len(shards))}
 	for i, shard := range v.Shards() {

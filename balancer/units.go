@@ -50,7 +50,7 @@ func (s *scene) addSlots(r *ring.Ring, slots []SlotLoad) error {
 			for slot := first; slot <= last; slot++ {
 				s.owner[slot] = int32(i)
 				if err := s.add(i, slot, slots[slot].Objects, slots[slot].Work); err != nil {
-					return fmt.Errorf("Slots[%d].%w", slot, err)
+					return fmt.Errorf("balancer: Slots[%d].%w", slot, err)
 				}
 			}
 			stretch(s.parties[i].units[known:], int32(first), int32(last))
@@ -78,7 +78,7 @@ func (s *scene) addObjects(objects []ObjectLoad) error {
 			continue
 		}
 		if err := s.add(i, n, 1, o.Work); err != nil {
-			return fmt.Errorf("Objects[%d].%w (%s)", n, err, o.Key)
+			return fmt.Errorf("balancer: Objects[%d].%w (%s)", n, err, o.Key)
 		}
 	}
 	return nil

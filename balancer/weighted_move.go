@@ -110,6 +110,7 @@ func (s *scene) best(from, to int, budget int64) int {
 			s.skipped.budget++
 			continue
 		case !fits:
+			s.skipped.ranges++
 			continue
 		}
 		compared++
