@@ -49,8 +49,8 @@ func (s *scene) addSlots(r *ring.Ring, slots []SlotLoad) error {
 			known := len(s.parties[i].units)
 			for slot := first; slot <= last; slot++ {
 				s.owner[slot] = int32(i)
-				if err := s.add(i, slot, slots[slot].Objects, slots[slot].Work); err != nil {
-					return fmt.Errorf("balancer: Slots[%d].%w", slot, err)
+				if err := s.add(i, "Slots", slot, slots[slot].Objects, slots[slot].Work); err != nil {
+					return err
 				}
 			}
 			stretch(s.parties[i].units[known:], int32(first), int32(last))
@@ -77,19 +77,20 @@ func (s *scene) addObjects(objects []ObjectLoad) error {
 		if !known {
 			continue
 		}
-		if err := s.add(i, n, 1, o.Work); err != nil {
-			return fmt.Errorf("balancer: Objects[%d].%w (%s)", n, err, o.Key)
+		if err := s.add(i, "Objects", n, 1, o.Work); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (s *scene) add(i, id int, objects int64, work float64) error {
+// add gives a party a unit: the one with the number id in a list of the input.
+func (s *scene) add(i int, list string, id int, objects int64, work float64) error {
 	if !(work >= 0) || math.IsInf(work, 1) {
-		return fmt.Errorf("Work: %v, must be a number from 0", work)
+		return fmt.Errorf("balancer: %s[%d].Work: %v, must be a number from 0", list, id, work)
 	}
 	if objects < 0 || objects > 1<<40 {
-		return fmt.Errorf("Objects: %d, must be from 0 to 2^40", objects)
+		return fmt.Errorf("balancer: %s[%d].Objects: %d, must be from 0 to 2^40", list, id, objects)
 	}
 	if work > 0 || objects > 0 {
 		p := &s.parties[i]
