@@ -39,7 +39,7 @@ func (v *rival) judge(r Record, self string, t Timing, now time.Time) verdict {
 		v.since = now
 	}
 	v.record = r
-	if now.Sub(v.since) >= r.patience(t) {
+	if now.Sub(v.since) >= r.patience(t) || planted("steal-lease") {
 		return mayHold
 	}
 	return mustWait
@@ -132,9 +132,15 @@ func (c *claim) write(ctx context.Context) error {
 		return errors.New("the server answered without an object")
 	}
 	c.last, c.met = written, true
-	if c.doubt {
+	if c.doubt && !planted("no-doubt") {
 		c.right.postpone(timing.LeaseDuration)
 		c.doubt = false
+	}
+	switch {
+	case planted("count-from-answer"):
+		sent = time.Now()
+	case planted("no-margin"):
+		timing.LeaseDuration = timing.LeaseDuration * 3 / 2
 	}
 	c.right.extend(sent, timing.RenewDeadline())
 	return nil

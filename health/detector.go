@@ -209,6 +209,9 @@ func (d *Detector) observeMissing(s *shard, now time.Time) {
 		return
 	}
 	s.missing, s.changed, s.cleared, s.confirmed = true, now, false, time.Time{}
+	if planted("missing-is-dead") {
+		s.set(Dead, now)
+	}
 	if s.state != Released && s.state != Dead {
 		s.set(Unknown, now)
 	}

@@ -52,6 +52,12 @@ func (v *Verdict) wake(now, t time.Time) {
 // quietSince is when the silence of a shard began, as far as the observer could
 // have heard it: a time of being disconnected does not count.
 func (d *Detector) quietSince(s *shard) time.Time {
+	switch {
+	case planted("compare-clocks") && !s.missing && s.record.Renewed != 0:
+		return time.UnixMicro(s.record.Renewed)
+	case planted("outage-is-silence"):
+		return s.changed
+	}
 	if d.connected.After(s.changed) {
 		return d.connected
 	}
@@ -142,6 +148,7 @@ func (d *Detector) hold(now time.Time, connected bool) Hold {
 	switch {
 	case !connected:
 		return HoldDisconnected
+	case planted("outage-is-silence"):
 	case now.Sub(d.connected) < d.timing.LeaseDuration:
 		return HoldStarting
 	case !d.mass.since.IsZero():

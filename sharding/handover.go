@@ -131,6 +131,7 @@ func (d *drainer) settle(ctx context.Context, key types.NamespacedName, s settle
 		return
 	}
 	d.p.roster.settle(key, s, isCached)
+	d.p.w.changed()
 	d.mu.Lock()
 	since, known := d.since[key]
 	delete(d.since, key)
@@ -150,9 +151,14 @@ func (d *drainer) handOver(ctx context.Context, job handoverJob) settlement {
 	}
 	w, uid := d.p.w, root.GetUID()
 	objects := w.objects(d.p.target.resource, job.key.Namespace)
+	asked, _ := DrainTargetOf(root, w.options.Ring)
 	for {
+		root = d.p.epochs.raised(job.key, root)
 		target, draining := DrainTargetOf(root, w.options.Ring)
 		owner, _ := OwnerOf(root, w.options.Ring)
+		if planted("keep-first-target") && asked != "" {
+			target, draining = asked, true
+		}
 		switch {
 		case !w.Active() || root.GetUID() != uid:
 			return settlement{retry: true}
@@ -182,6 +188,7 @@ func (d *drainer) handOver(ctx context.Context, job handoverJob) settlement {
 			patched, err = objects.Get(ctx, job.key.Name, metav1.GetOptions{})
 		}
 		if apierrors.IsNotFound(err) {
+			d.p.controller.guard.leftCache(job.key, root)
 			d.p.departed.Add(job.key)
 			return settlement{}
 		}
