@@ -21,7 +21,7 @@ test: controlplane ## Run all tests, with those on a real control plane
 
 # Not sharding and health: the race detector of Go 1.26 has crashed in the runtime of their simulations (testing/synctest).
 race: ## Run tests under the race detector
-	go test -race -timeout 20m ./ring/... ./balancer/... ./internal/timeline/... ./examples/internal/journal/... ./examples/worker/... ./examples/manager/...
+	go test -race -timeout 20m ./ring/... ./balancer/... ./sharding/scaling/... ./internal/timeline/... ./examples/internal/journal/... ./examples/worker/... ./examples/manager/...
 
 bench: controlplane ## Measure: the ring and the balancer, then the whole system on a real control plane
 	go test -run '^$$' -bench . -benchmem ./ring ./balancer

@@ -10,7 +10,8 @@ import (
 type Round struct {
 	// Now is the time of the round. It is only compared with the Now of other rounds, for the cool-down.
 	Now time.Time
-	// Shards are all shards that own something or may get something, with their smoothed loads. Loads above 1000 count as 1000.
+	// Shards are all shards that own something or may get something, with their smoothed loads. Loads above 2 count as 2: by
+	// how much a shard is overloaded cannot be seen from what waits.
 	Shards []Shard
 	// Blocked says what speaks against moving anything now.
 	Blocked Blocks

@@ -5,8 +5,9 @@ import (
 )
 
 const (
-	// maxLoad is the largest load that is believed: that of the API.
-	maxLoad = 1000
+	// maxLoad is the largest load that is believed. A shard that is full has a queue, and how much waits says for how long it has been full
+	// rather than how much too much it has.
+	maxLoad = 2
 	// standingLoad is what having its share of the objects counts as load for each shard while all are idle. It fades out until the mean
 	// load is idleBelow. So the numbers of objects are evened out where there is no load, and fluctuations of almost nothing are not.
 	standingLoad = 0.02

@@ -72,6 +72,9 @@ func (s *Scaler) observe(m *Memory, in Input) observation {
 	x.idle = max(raw, x.demand)
 	if isValue(in.LargestLoad) {
 		x.largest = min(in.LargestLoad, maxLoad)
+		if done > 0 { // nor does it show how much more it would do
+			x.largest = min(x.largest, 1)
+		}
 	}
 	for _, metric := range in.Metrics {
 		if s.fresh(metric.At, in.Now) && isValue(metric.Value) {

@@ -29,7 +29,7 @@ type Options struct {
 	// UpThreshold is the mean load above which shards are added, DownThreshold the one below which they are removed. Loads, where 1 is a
 	// full shard; above 0 up to 1; defaults 0.8 and 0.3. DownThreshold * (Min+1) must be below UpThreshold * Min.
 	UpThreshold, DownThreshold float64
-	// Tolerance is how far a load or a metric may be beyond its threshold without consequence: a part of the threshold, from 0 up to 0.5,
+	// Tolerance is how far a load or a metric may be beyond its threshold without consequence: a part of the threshold, from 0 up to 1,
 	// default 0.1. Below 0 means none.
 	Tolerance float64
 	// Sustained is how long shards must be needed before they are added, default 30 s. Cooldown is how long they must not be needed before
@@ -110,8 +110,8 @@ func (o Options) validate() error {
 	case !(o.DownThreshold*float64(o.Min+1) < o.UpThreshold*float64(o.Min)):
 		return fmt.Errorf("scaling: DownThreshold: %v, must be below %.3g: with Min %d, removing a shard can overload those that stay",
 			o.DownThreshold, o.UpThreshold*float64(o.Min)/float64(o.Min+1), o.Min)
-	case !(o.Tolerance <= 0.5):
-		return fmt.Errorf("scaling: Tolerance: %v, must be from 0 to 0.5", o.Tolerance)
+	case !(o.Tolerance <= 1):
+		return fmt.Errorf("scaling: Tolerance: %v, must be from 0 to 1", o.Tolerance)
 	case o.MaxStepUp < 1:
 		return fmt.Errorf("scaling: MaxStepUp: %d, must be at least 1", o.MaxStepUp)
 	case o.MaxStepDown < 1:

@@ -354,6 +354,25 @@ func TestIndivisible(t *testing.T) {
 	}
 }
 
+// TestIndivisibleQueue has an object that cannot keep up, so that its shard's load grows and grows: the others get the shards that they need.
+func TestIndivisibleQueue(t *testing.T) {
+	r := newRun(t, Options{}, 6)
+	for i := range 20 {
+		r.in.Now = r.in.Now.Add(round)
+		r.in.Loads = even(r.in.Shards, 5.7, r.in.Now)
+		for j := range r.in.Loads {
+			r.in.Loads[j].Done = 50
+		}
+		r.in.Loads[0].Load, r.in.Loads[0].Queued = 1+float64(i), 100*float64(i)
+		r.in.LargestLoad = r.in.Loads[0].Load
+		r.decide()
+		if len(r.changes) > 0 {
+			break
+		}
+	}
+	r.expect("LoadHigh 6→7")
+}
+
 // TestGaps checks that the windows begin anew when nobody has decided for a while, and that loads which nobody saw do not count.
 func TestGaps(t *testing.T) {
 	r := newRun(t, Options{}, 4)
@@ -395,7 +414,7 @@ func TestBadOptions(t *testing.T) {
 		{Options{UpThreshold: 1.1}, "UpThreshold"}, {Options{UpThreshold: math.NaN()}, "UpThreshold"},
 		{Options{DownThreshold: -1}, "DownThreshold"}, {Options{DownThreshold: 0.8}, "DownThreshold"}, {Options{DownThreshold: math.NaN()}, "DownThreshold"},
 		{Options{Min: 1, UpThreshold: 0.8, DownThreshold: 0.4}, "must be below 0.4"}, {Options{Min: 2, UpThreshold: 0.8, DownThreshold: 0.6}, "must be below 0.533"},
-		{Options{Tolerance: 0.6}, "Tolerance"}, {Options{Tolerance: math.NaN()}, "Tolerance"},
+		{Options{Tolerance: 1.1}, "Tolerance"}, {Options{Tolerance: math.NaN()}, "Tolerance"},
 		{Options{Sustained: -1}, "Sustained"}, {Options{Cooldown: 25 * time.Hour}, "Cooldown"}, {Options{Horizon: -1}, "Horizon"},
 		{Options{MaxStepUp: -1}, "MaxStepUp"}, {Options{MaxStepDown: -1}, "MaxStepDown"},
 		{Options{QueueLimit: -1}, "QueueLimit"}, {Options{QueueLimit: math.Inf(1)}, "QueueLimit"},
