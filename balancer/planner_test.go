@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -434,6 +435,54 @@ func TestPlannerFewRanges(t *testing.T) {
 	}
 	if ranges > 60 || w.moved < 500 {
 		t.Errorf("%d objects of equal cost have moved, and the ring has %d ranges", w.moved, ranges)
+	}
+}
+
+// TestPlannerBestMove holds single moves against an exhaustive search: of all moves from the fullest shard to the emptiest, the planner makes
+// one that gains nearly as much, in the sum of the squared loads, as the best.
+func TestPlannerBestMove(t *testing.T) {
+	p := acting(t, PlannerOptions{MaxMoves: 1, Tolerance: 0.01})
+	rng := rand.New(rand.NewPCG(12, 13))
+	moved := 0
+	for range 500 {
+		n := 2 + rng.IntN(4)
+		round := Round{Shards: numbered(n)}
+		loads := make([]float64, n)
+		var objects []ObjectLoad
+		cost := pareto(rng.Uint64(), 1.1)
+		for i := range 1 + rng.IntN(60) {
+			shard := int(float64(n) * rng.Float64() * rng.Float64())
+			objects = append(objects, ObjectLoad{string(rune('A' + i)), round.Shards[shard].ID, cost(i)})
+			loads[shard] += objects[i].Work
+		}
+		full := slices.Max(loads)
+		for i := range loads {
+			loads[i] /= full
+			round.Shards[i].Load, round.Shards[i].LoadKnown = loads[i], true
+		}
+		least := slices.Min(loads)
+		gain := func(work float64) float64 { return work * (1 - least - work) }
+		best := 0.0
+		for _, o := range objects {
+			if w := o.Work / full; o.Shard == round.Shards[slices.Index(loads, 1)].ID && 2*w <= farthest*(1-least) {
+				best = max(best, gain(w))
+			}
+		}
+		plan, _, err := p.Objects(Memory{}, round, objects)
+		if err != nil || len(plan.Moves) > 1 {
+			t.Fatal(plan, err)
+		}
+		for _, m := range plan.Moves {
+			if m.From != round.Shards[slices.Index(loads, 1)].ID {
+				continue // the fullest has nothing that could move
+			}
+			if moved++; gain(m.Load) < enough*best-1e-9 {
+				t.Fatalf("loads %v: %+v gains %v, the best %v", loads, m, gain(m.Load), best)
+			}
+		}
+	}
+	if moved < 200 {
+		t.Errorf("only %d of 500 worlds had a move", moved)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -451,6 +452,45 @@ func TestBadInput(t *testing.T) {
 		d, m, err := r.scaler.Decide(r.memory, in)
 		if err == nil || !strings.Contains(err.Error(), c.want) || d.Reason != Invalid || !reflect.DeepEqual(m, r.memory) || in.Shards > 0 && d.Desired != in.Shards {
 			t.Errorf("%s: %+v, %v", c.want, d, err)
+		}
+	}
+}
+
+// TestConstantDemandSettles takes options and a constant demand at random: the number goes one way only, and then stays. So whatever was removed
+// did not have to be added again, nor the other way round.
+func TestConstantDemandSettles(t *testing.T) {
+	rng, settled := rand.New(rand.NewPCG(6, 1)), 0
+	for settled < 60 {
+		o := Options{
+			Min: 1 + rng.IntN(5), Max: 6 + rng.IntN(40), UpThreshold: 0.3 + 0.7*rng.Float64(), DownThreshold: 0.1 + 0.6*rng.Float64(),
+			Tolerance: 0.3 * rng.Float64(), MaxStepUp: 1 + rng.IntN(30), MaxStepDown: 1 + rng.IntN(30), Horizon: time.Minute,
+		}
+		if rng.IntN(2) == 0 {
+			o.ConsolidateBelow = o.UpThreshold * rng.Float64()
+		}
+		if _, err := New(o); err != nil {
+			continue
+		}
+		settled++
+		demand := 30 * rng.Float64() * rng.Float64()
+		r := newRun(t, o, o.Min+rng.IntN(o.Max-o.Min+1))
+		counts := []int{r.in.Shards}
+		for range int(75 * time.Minute / round) {
+			if r.step(demand); r.in.Shards != counts[len(counts)-1] {
+				counts = append(counts, r.in.Shards)
+			}
+		}
+		up := slices.IsSorted(counts)
+		slices.Reverse(counts)
+		if !up && !slices.IsSorted(counts) {
+			t.Fatalf("%+v, demand %v: %v", o, demand, r.changes)
+		}
+		if load := demand / float64(r.in.Shards); load > o.UpThreshold*1.301 && r.in.Shards < o.Max {
+			t.Fatalf("%+v, demand %v: ends with %d shards: %+v", o, demand, r.in.Shards, r.last)
+		}
+		r.changes = nil
+		if r.for_(20*time.Minute, demand); len(r.changes) > 0 {
+			t.Fatalf("%+v, demand %v: still changes: %v", o, demand, r.changes)
 		}
 	}
 }

@@ -8,7 +8,8 @@ import (
 
 // Seasonal is a [Model] that expects what was at the same time of the former periods, such as days. It learns without a schedule: the
 // period is divided into equal parts, and each part remembers the mean demand that it has seen, where the latest period counts half. To
-// that it adds by how much the demand differs lately from what was expected. It knows a part when it has seen all of it once.
+// that it adds by how much the demand differs lately from what was expected. It knows a part when it has seen most of it once. Periods
+// are counted in UTC: where clocks change twice a year, what goes by them comes an hour off until it has been seen again.
 //
 // The zero value is ready for use, with days in parts of 5 minutes. Its fields may be written down and read back: it takes days to learn.
 type Seasonal struct {
