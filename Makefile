@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export GOTOOLCHAIN := local
 
-.PHONY: help quickstart test race bench faults generate verify lint build controlplane sim-load
+.PHONY: help quickstart test race bench faults generate verify lint build controlplane sim-load sim sim-long sim-planted
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,7 @@ test: controlplane ## Run all tests, with those on a real control plane
 	go test -timeout 20m $$(go list ./... | grep -v $(foreach p,$(PROCESS_TESTS:./%/...=%),-e /$(p)))
 	cd hack/goget && go test .
 	go test -timeout 20m -p 1 $(PROCESS_TESTS)
+	$(MAKE) sim
 
 # Not sharding and health: the race detector of Go 1.26 has crashed in the runtime of their simulations (testing/synctest).
 race: ## Run tests under the race detector
@@ -26,6 +27,21 @@ race: ## Run tests under the race detector
 bench: controlplane ## Measure: the ring and the balancer, then the whole system on a real control plane
 	go test -run '^$$' -bench . -benchmem ./ring ./balancer
 	go run ./internal/bench
+
+# One seed is an hour or more of simulated time with at least 20 faults. SEEDS and FIRST choose others.
+SIMULATION := go test ./sharding -run 'TestSimulatedFaults$$'
+SEEDS ?= 1000
+FIRST ?= 0
+
+sim: ## Simulate rings under faults: 1,000 seeds of an hour each, and every state of the model of the protocol
+	go test ./internal/ownermodel
+	GOGC=400 $(SIMULATION) -timeout 120m -simulation.seeds $(SEEDS) -simulation.first $(FIRST)
+
+sim-long: ## The same for 20,000 hours and a million faults
+	@$(MAKE) sim SEEDS=18000 FIRST=100000
+
+sim-planted: ## Show that the simulation finds mistakes which are planted for it
+	GOGC=400 go test ./sharding -tags shardbugs -run 'TestPlantedBugs$$' -timeout 6h
 
 faults: controlplane ## Kill, stop and cut off real processes on a real API server, and count what gets through: about 20 minutes
 	go run ./internal/faults

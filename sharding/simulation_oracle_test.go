@@ -21,9 +21,10 @@ type oracle struct {
 	mu        sync.Mutex
 	byName    map[string]*process
 	roots     map[types.UID]*rootTruth
-	holders   map[string]string   // of the shards' Leases
-	renewed   map[string]*process // who renewed the Lease of a shard last
-	subject   string              // the shard that joins or leaves, if that is all that has happened
+	holders   map[string]string    // of the shards' Leases
+	made      map[types.UID]making // the children of roots
+	renewed   map[string]*process  // who renewed the Lease of a shard last
+	subject   string               // the shard that joins or leaves, if that is all that has happened
 	acting    map[types.UID][]*action
 	calmSince time.Time // since when nothing new has gone wrong
 	troubles  int       // that have not been mended yet
@@ -43,6 +44,12 @@ type rootTruth struct {
 	since              time.Time // when the owner changed
 }
 
+// making is how a child came to be.
+type making struct {
+	shard string
+	at    time.Time
+}
+
 // action is a reconcile that goes on.
 type action struct {
 	p       *process
@@ -50,7 +57,7 @@ type action struct {
 }
 
 func newOracle(w *world) *oracle {
-	return &oracle{w: w, byName: map[string]*process{}, roots: map[types.UID]*rootTruth{}, holders: map[string]string{}, renewed: map[string]*process{},
+	return &oracle{w: w, byName: map[string]*process{}, roots: map[types.UID]*rootTruth{}, holders: map[string]string{}, renewed: map[string]*process{}, made: map[types.UID]making{},
 		acting: map[types.UID][]*action{}, calmSince: time.Now()}
 }
 
@@ -192,7 +199,15 @@ func (o *oracle) checkNobodyActs(e memapi.Event, was, is *rootTruth) {
 // childWritten: who may label a child. A worker gives away its own, or nobody's.
 func (o *oracle) childWritten(e memapi.Event) {
 	p := o.byName[e.Actor]
-	if p == nil || p.shard == "" || e.Old == nil || e.New == nil {
+	if p == nil || p.shard == "" || e.New == nil {
+		return
+	}
+	if e.Old == nil {
+		for _, ref := range e.New.GetOwnerReferences() {
+			if root := o.roots[ref.UID]; root != nil && root.owner == p.shard {
+				o.made[ref.UID] = making{p.shard, time.Now()}
+			}
+		}
 		return
 	}
 	was, _ := OwnerOf(e.Old, simRing)
@@ -236,11 +251,16 @@ func (o *oracle) checkAlone(uid types.UID, a *action) {
 	}
 }
 
-// childWasThere: an owner's caches show it all children that former owners have made.
+// childWasThere is called by a reconcile that wanted to make the child of its root, because its cache did not show one, and found that
+// it exists. The caches of an owner have to show what former owners have made before the root changed hands.
 func (o *oracle) childWasThere(p *process, root *corev1.Secret) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.w.tell("%s did not see the child of %s", p.name, root.Name)
+	made, truth := o.made[root.UID], o.roots[root.UID]
+	o.w.tell("%s did not see the child of %s, which %q made", p.name, root.Name, made.shard)
+	if o.w.synchronous() && !p.frozen && truth != nil && truth.owner == p.shard && made.shard != "" && made.shard != p.shard && made.at.Before(truth.since) {
+		o.breach("P1", "%s did not see the child that %s made for %s before that changed hands", p.name, made.shard, root.Name)
+	}
 }
 
 // freeze, thaw and die tell of a process that is paused, continued or killed.

@@ -102,6 +102,9 @@ func planOf(seed uint64, duration time.Duration) *plan {
 		lease:    []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 2 * time.Minute, 2 * time.Minute}[r.IntN(5)],
 		longWork: time.Duration(1+r.IntN(20)) * time.Second,
 	}
+	if *simulationLease > 0 {
+		p.lease = *simulationLease
+	}
 	p.planClocks(r)
 	switch {
 	case seed%100 == 50:

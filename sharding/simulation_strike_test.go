@@ -106,7 +106,7 @@ func (w *world) strikeLife(s *step) {
 	if p == nil {
 		return
 	}
-	few := len(w.running(true)) <= 2 && w.growTo == 0
+	few := len(w.running(true)) <= 2 && s.lasts > 0 // a ring that is to shrink does
 	switch s.what {
 	case simCrash:
 		w.crash(p)
@@ -168,6 +168,9 @@ func (w *world) stopProcess(p *process) {
 func (w *world) gone(p *process) {
 	w.tell("%s is gone", p.name)
 	w.oracle.die(p)
+	if p.worker != nil {
+		p.worker.ring.set(nil) // so that what is left of it does not try to leave in order
+	}
 	p.stop()
 }
 
