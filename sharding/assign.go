@@ -42,6 +42,7 @@ func (s *ringScope) entrust(ctx context.Context, target *rootTarget, root *metav
 		case !apierrors.IsConflict(err):
 			return "", err
 		}
+		former := root
 		root, err = s.get(ctx, target.resource, root.Namespace, root.Name)
 		if apierrors.IsNotFound(err) {
 			return "", nil
@@ -49,6 +50,7 @@ func (s *ringScope) entrust(ctx context.Context, target *rootTarget, root *metav
 		if err != nil {
 			return "", err
 		}
+		keepEpoch(former, root, s.ring)
 	}
 	return "", fmt.Errorf("overtaken %d times", maxAttempts)
 }
@@ -107,7 +109,7 @@ func (a *assigner) assign(ctx context.Context, target *rootTarget, root *metav1.
 		if _, owned := OwnerOf(root, a.ring); owned {
 			return "", nil, nil
 		}
-		decision, err := a.placer.load().place(target.object(root.Namespace, root.Name, ""))
+		decision, err := a.placer.load().placeRoot(target, root.Namespace, root.Name, "")
 		if err != nil || len(children) == 0 {
 			return decision.Shard, nil, err
 		}

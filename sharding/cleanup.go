@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,23 +47,42 @@ func formerResources(config *shardv1.ShardConfig) []string {
 	return slices.DeleteFunc(servedResources(config), func(r string) bool { return slices.Contains(now, r) })
 }
 
-// claimConfig puts the finalizer, and what is served from now on, on the ShardConfig before any object gets a label. It changes
-// config.
+// errOutdated: the cache does not show the ShardConfig as it is. It will in a moment.
+var errOutdated = errors.New("the ShardConfig has changed")
+
+// claimConfig puts the finalizer, the term, and what is served from now on, on the ShardConfig before any object gets a label. It
+// changes config.
 func (c *ringController) claimConfig(ctx context.Context, config *shardv1.ShardConfig, former []string) error {
 	served := append(specResources(config.Spec), former...)
 	slices.Sort(served)
-	text := strings.Join(slices.Compact(served), ",")
-	if slices.Contains(config.Finalizers, shardv1.CleanupFinalizer) && config.Annotations[servedAnnotation] == text {
+	claim := map[string]string{servedAnnotation: strings.Join(slices.Compact(served), ",")}
+	if term := c.tenure.term(); term != noTerm {
+		claim[managerTermAnnotation] = strconv.FormatInt(term, 10)
+	}
+	if slices.Contains(config.Finalizers, shardv1.CleanupFinalizer) && contains(config.Annotations, claim) {
 		return nil
 	}
-	apply := applyv1.ShardConfig(c.ring, c.namespace).WithUID(config.UID).
-		WithFinalizers(shardv1.CleanupFinalizer).WithAnnotations(map[string]string{servedAnnotation: text})
+	apply := applyv1.ShardConfig(c.ring, c.namespace).WithUID(config.UID).WithResourceVersion(config.ResourceVersion).
+		WithFinalizers(shardv1.CleanupFinalizer).WithAnnotations(claim)
 	written, err := c.shards.ShardV1().ShardConfigs(c.namespace).Apply(ctx, apply, applyOptions())
+	if apierrors.IsConflict(err) {
+		return errOutdated
+	}
 	if err != nil {
 		return fmt.Errorf("finalizer of ShardConfig %s: %w", c.ring, err)
 	}
 	written.DeepCopyInto(config)
 	return nil
+}
+
+// contains says whether all of part is in whole.
+func contains(whole, part map[string]string) bool {
+	for key, value := range part {
+		if have, ok := whole[key]; !ok || have != value {
+			return false
+		}
+	}
+	return true
 }
 
 // cleanFormer takes the labels off the objects of former targets.
@@ -115,7 +135,7 @@ func (c *ringController) tearDown(ctx context.Context, config *shardv1.ShardConf
 	klog.FromContext(ctx).Info("The ring is being deleted; its objects are cleaned up", "objects", n)
 	c.event(corev1.EventTypeNormal, "CleanedUp", "CleanUp", "The labels of the ring are off %d objects.", n)
 	_, err = c.shards.ShardV1().ShardConfigs(c.namespace).Apply(ctx,
-		applyv1.ShardConfig(c.ring, c.namespace).WithUID(config.UID), applyOptions())
+		applyv1.ShardConfig(c.ring, c.namespace).WithUID(config.UID).WithResourceVersion(config.ResourceVersion), applyOptions())
 	if apierrors.IsConflict(err) {
 		return nil
 	}

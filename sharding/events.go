@@ -12,10 +12,41 @@ import (
 // The processor as a cache.ResourceEventHandler. Its methods are called on the informer's goroutine and do not block.
 
 // OnAdd is called for an object that has come into the cache: it is new, or was acquired.
-func (p *processor) OnAdd(obj any, _ bool) { p.observe(obj, true) }
+func (p *processor) OnAdd(obj any, initial bool) {
+	if m, ok := obj.(metav1.Object); ok {
+		p.arrivals.came(keyOf(m), m)
+		if !initial {
+			p.acquired(keyOf(m), m)
+		}
+	}
+	p.sawEpoch(nil, obj)
+	p.observe(obj, true)
+}
 
 // OnUpdate is called for an object that has changed, and at a resync.
-func (p *processor) OnUpdate(old, obj any) { p.observe(obj, !p.keeper.wroteOnly(old, obj)) }
+func (p *processor) OnUpdate(old, obj any) {
+	if p.cameBack(old, obj) {
+		p.arrivals.came(keyOf(obj.(metav1.Object)), obj.(metav1.Object))
+		p.acquired(keyOf(obj.(metav1.Object)), obj.(metav1.Object))
+	}
+	p.sawEpoch(old, obj)
+	p.observe(obj, !p.keeper.wroteOnly(old, obj))
+}
+
+// acquired puts an object that has just become ours before all others.
+func (p *processor) acquired(key types.NamespacedName, object metav1.Object) {
+	if owner, _ := OwnerOf(object, p.w.options.Ring); owner == p.w.options.ID {
+		p.lanes.hurry(key)
+		p.controller.guard.gained(key)
+	}
+}
+
+// cameBack reports whether the object has been somebody else's between two states that the cache shows one after the other.
+func (p *processor) cameBack(old, obj any) bool {
+	before, ok := old.(metav1.Object)
+	after, alsoOK := obj.(metav1.Object)
+	return ok && alsoOK && EpochOf(before, p.w.options.Ring) != EpochOf(after, p.w.options.Ring)
+}
 
 // OnDelete is called for an object that has left the cache: it was deleted, or moved away.
 func (p *processor) OnDelete(obj any) {
@@ -29,14 +60,19 @@ func (p *processor) OnDelete(obj any) {
 	p.w.changed()
 	key := keyOf(m)
 	expected := p.roster.forget(key)
+	p.arrivals.settled(key)
 	p.failures.clear(key)
 	p.queue.Forget(key)
+	p.lanes.takeUrgent(key)
+	p.controller.guard.lost(key)
 	if p.keeper.holds(key) {
 		p.queue.Add(key) // so that what is held of it is dropped
 	}
 	if owner, _ := OwnerOf(m, p.w.options.Ring); expected || owner != p.w.options.ID {
 		return
 	}
+	p.controller.guard.leftCache(key, obj)
+	p.epochs.gone(key, m)
 	p.departed.Add(key)
 }
 
@@ -60,6 +96,7 @@ func (p *processor) observe(obj any, news bool) {
 		}
 		p.queue.Add(key)
 	case observedDrain:
+		p.arrivals.settled(key)
 		p.drainer.requested(key)
 	}
 }
@@ -80,9 +117,12 @@ func (p *processor) followDepartures(ctx context.Context) {
 			p.departed.AddRateLimited(key)
 		} else {
 			p.departed.Forget(key)
+			p.controller.guard.resolved(key, deleted)
 			if deleted {
 				p.roster.deleted(key)
 				p.queue.Add(key)
+			} else {
+				p.epochs.forget(key)
 			}
 		}
 		p.departed.Done(key)

@@ -62,14 +62,17 @@ func DrainTargetOf(obj metav1.Object, ring string) (shard string, ok bool) {
 }
 
 // EpochOf returns how many times the owner of the root object has changed; 0 if it never had one. An annotation
-// that is not a number counts as 0.
+// that is not a number from 1 to 2^53 counts as 0.
 func EpochOf(obj metav1.Object, ring string) int64 {
 	epoch, err := strconv.ParseInt(obj.GetAnnotations()[EpochAnnotation(ring)], 10, 64)
-	if err != nil || epoch < 0 {
+	if err != nil || epoch < 0 || epoch > maxEpoch {
 		return 0
 	}
 	return epoch
 }
+
+// maxEpoch is more than anybody counts to, and can be incremented: what is above was written by somebody else.
+const maxEpoch = 1 << 53
 
 // CopyOwner gives a child the owner of its root, as is done for every child before it is created. Children without
 // an owner label are found and labelled by the manager, but are not visible to the shard's filtered caches until then.

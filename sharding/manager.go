@@ -10,9 +10,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/kubernetes"
+	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection"
@@ -25,9 +28,9 @@ import (
 
 // ElectionTiming says how fast the managers of a namespace elect a new leader. The zero value of each field is its default.
 type ElectionTiming struct {
-	// LeaseDuration is how long the others wait for a leader that is silent. Default 15s.
+	// LeaseDuration is how long the others wait for a leader that is silent, in whole seconds. Default 15s.
 	LeaseDuration time.Duration
-	// RenewDeadline is how long a leader that can't renew goes on. Less than LeaseDuration. Default 10s.
+	// RenewDeadline is how long a leader goes on writing after the start of its last renewal. Less than LeaseDuration. Default 10s.
 	RenewDeadline time.Duration
 	// RetryPeriod is the time between two attempts. Less than RenewDeadline. Default 2s.
 	RetryPeriod time.Duration
@@ -51,6 +54,12 @@ type ManagerOptions struct {
 	Registerer prometheus.Registerer
 	// Concurrency is how many writes to objects of one ring are on their way at the same time. Default 16.
 	Concurrency int
+	// AuditRate is how many objects of one ring the coverage audit looks at per second, at most. Default 2000, which is four requests
+	// of 500 objects.
+	AuditRate int
+	// AuditInterval is the time from the end of one pass of the audit to the beginning of the next. It is shorter while something is
+	// suspected. At least 5s; default 2m.
+	AuditInterval time.Duration
 }
 
 const (
@@ -77,6 +86,8 @@ func (o ManagerOptions) complete() (ManagerOptions, error) {
 	switch {
 	case t.RetryPeriod < 0 || t.RenewDeadline < 0 || t.LeaseDuration < time.Second:
 		return o, fmt.Errorf("manager options: ElectionTiming %+v: LeaseDuration must be at least 1s, and nothing negative", *t)
+	case t.LeaseDuration%time.Second != 0:
+		return o, fmt.Errorf("manager options: ElectionTiming.LeaseDuration is %s, must be whole seconds: a Lease can say nothing else to the others", t.LeaseDuration)
 	case t.RenewDeadline >= t.LeaseDuration:
 		return o, fmt.Errorf("manager options: ElectionTiming.RenewDeadline is %s, must be less than LeaseDuration, which is %s",
 			t.RenewDeadline, t.LeaseDuration)
@@ -88,6 +99,14 @@ func (o ManagerOptions) complete() (ManagerOptions, error) {
 		return o, fmt.Errorf("manager options: Concurrency is %d, must not be negative", o.Concurrency)
 	}
 	o.Concurrency = cmp.Or(o.Concurrency, defaultConcurrency)
+	if o.AuditRate < 0 {
+		return o, fmt.Errorf("manager options: AuditRate is %d, must not be negative", o.AuditRate)
+	}
+	o.AuditRate = cmp.Or(o.AuditRate, defaultAuditRate)
+	if o.AuditInterval != 0 && o.AuditInterval < auditSoonest {
+		return o, fmt.Errorf("manager options: AuditInterval is %s, must be at least %s", o.AuditInterval, auditSoonest)
+	}
+	o.AuditInterval = cmp.Or(o.AuditInterval, defaultAuditInterval)
 	if o.Strategies == nil {
 		o.Strategies = balancer.NewRegistry()
 	}
@@ -104,13 +123,18 @@ type Manager struct {
 	options  ManagerOptions
 	identity string
 	config   *rest.Config
-	kube     kubernetes.Interface
-	shards   versioned.Interface
-	objects  metadata.Interface
+	kube     kubernetes.Interface // for the election, and for Events
 	metrics  *managerMetrics
+
+	// Writes through these are sent only while this Manager leads.
+	gate    *writeGate
+	leases  coordinationv1client.LeasesGetter
+	shards  versioned.Interface
+	objects metadata.Interface
 
 	leading atomic.Bool
 	running atomic.Bool
+	tenure  atomic.Pointer[tenure]
 	ready   atomic.Pointer[term]
 }
 
@@ -132,33 +156,42 @@ func NewManager(config *rest.Config, o ManagerOptions) (*Manager, error) {
 		config.QPS = -1
 	}
 	m := &Manager{options: o, identity: o.Identity + "_" + rand.String(8), config: config}
-	if err := m.connect(); err != nil {
-		return nil, fmt.Errorf("manager: %w", err)
-	}
 	if m.metrics, err = newManagerMetrics(o.Registerer); err != nil {
 		return nil, fmt.Errorf("manager options: %w", err)
+	}
+	m.gate = &writeGate{
+		open: func() bool { return m.tenure.Load().open() }, err: ErrNotLeading, refused: func() { m.metrics.fencedWrites.WithLabelValues().Inc() },
+	}
+	if err := m.connect(); err != nil {
+		return nil, fmt.Errorf("manager: %w", err)
 	}
 	return m, nil
 }
 
-// connect makes the clients, which share one connection.
+// connect makes the clients.
 func (m *Manager) connect() error {
-	transport, err := rest.HTTPClientFor(m.config)
+	var err error
+	if m.kube, err = kubernetes.NewForConfig(m.config); err != nil {
+		return err
+	}
+	guarded := m.gate.guard(m.config)
+	transport, err := rest.HTTPClientFor(guarded)
 	if err != nil {
 		return err
 	}
-	if m.kube, err = kubernetes.NewForConfigAndClient(m.config, transport); err != nil {
+	if m.leases, err = coordinationv1client.NewForConfigAndClient(guarded, transport); err != nil {
 		return err
 	}
-	if m.shards, err = versioned.NewForConfigAndClient(m.config, transport); err != nil {
+	if m.shards, err = versioned.NewForConfigAndClient(guarded, transport); err != nil {
 		return err
 	}
-	m.objects, err = metadata.NewForConfigAndClient(m.config, transport)
+	m.objects, err = metadata.NewForConfigAndClient(guarded, transport)
 	return err
 }
 
-// Leading says whether this Manager is the leader and works. It may be called from any goroutine.
-func (m *Manager) Leading() bool { return m.leading.Load() }
+// Leading says whether this Manager is the leader and works. It is exact: false from the moment on at which it does not write any more,
+// even in a process that was paused and has just woken up. It may be called from any goroutine.
+func (m *Manager) Leading() bool { return m.leading.Load() && m.tenure.Load().open() }
 
 // Ready is nil while the Manager does what it can: it is running, and, if it leads, knows the rings and sees their Leases. Use
 // it as a readiness check (health.Check). It may be called from any goroutine and does not block.
@@ -209,6 +242,10 @@ func (m *Manager) campaign(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	tenure := newTenure(m.identity, timing.RenewDeadline, m.electionLease, stopElection)
+	defer tenure.end()
+	m.tenure.Store(tenure)
+	lock = &electionLock{Interface: lock, tenure: tenure, idle: m.gate.idle}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: lock, Name: m.options.ElectionLease, ReleaseOnCancel: true,
 		LeaseDuration: timing.LeaseDuration, RenewDeadline: timing.RenewDeadline, RetryPeriod: timing.RetryPeriod,
@@ -248,6 +285,11 @@ func (m *Manager) campaign(ctx context.Context) error {
 	default:
 	}
 	return nil
+}
+
+// electionLease reads the Lease of the election from storage.
+func (m *Manager) electionLease(ctx context.Context) (*coordinationv1.Lease, error) {
+	return m.kube.CoordinationV1().Leases(m.options.Namespace).Get(ctx, m.options.ElectionLease, metav1.GetOptions{})
 }
 
 // lead works until the leadership or ctx ends.

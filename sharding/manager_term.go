@@ -237,21 +237,24 @@ func (t *term) newRing(ctx context.Context, config *shardv1.ShardConfig) (*ringC
 	}
 	scope := &ringScope{
 		ring: config.Name, client: t.objects, placer: newPlacer(), gate: newGate(ctx, t.options.Concurrency),
-		metrics: t.metrics, namespaces: newNamespaceSets(),
+		metrics: t.metrics, namespaces: newNamespaceSets(), tenure: t.tenure.Load(),
 	}
 	c := &ringController{
-		ringScope: scope, termClients: t.termClients, namespace: t.options.Namespace, kicked: make(chan struct{}, 1),
+		ringScope: scope, termClients: t.termClients, namespace: t.options.Namespace, electionLease: t.options.ElectionTiming.LeaseDuration, kicked: make(chan struct{}, 1),
 		remembered: map[string]*shardv1.ShardInstance{}, expected: map[string]bool{}, emptied: map[string]bool{}, reported: map[string]int64{},
 		goneSince: map[string]time.Time{}, taken: map[string]bool{}, running: map[string]bool{},
 		strays: map[string]time.Time{}, drained: map[string]drainState{}, lastErrors: map[string]error{},
 	}
-	c.tracker, err = health.NewTracker(t.kube.CoordinationV1(), health.TrackerOptions{
+	c.tracker, err = health.NewTracker(t.leases, health.TrackerOptions{
 		Namespace: t.options.Namespace, Ring: config.Name, Identity: t.options.Identity, Timing: timing, OnChange: c.kick,
 	})
 	if err != nil {
 		return nil, err
 	}
 	c.assigner = newAssigner(scope, c.noteStray)
+	c.audit = &auditor{
+		c: c, leases: t.leases, rate: t.options.AuditRate, rest: t.options.AuditInterval, indexed: maxRootsIndexed, kicked: make(chan struct{}, 1),
+	}
 	c.flight = newFlight(func(n int) { t.metrics.movesInFlight.WithLabelValues(config.Name).Set(float64(n)) })
 	c.mover = &mover{ringScope: scope, flight: c.flight, kicked: make(chan struct{}, 1), idle: c.settled}
 	c.unowned = newUnownedLedger(func(count int, oldest time.Duration) {

@@ -22,9 +22,13 @@ type simManager struct {
 	ended  chan struct{}
 }
 
-func (s *sim) runManager(name string) *simManager {
+func (s *sim) runManager(name string, change ...func(*ManagerOptions)) *simManager {
 	s.Helper()
-	m, err := NewManager(s.server.Config(name), ManagerOptions{Namespace: simNamespace, Identity: name})
+	options := ManagerOptions{Namespace: simNamespace, Identity: name}
+	for _, c := range change {
+		c(&options)
+	}
+	m, err := NewManager(s.server.Config(name), options)
 	if err != nil {
 		s.Fatal(err)
 	}

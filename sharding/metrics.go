@@ -22,10 +22,13 @@ type managerMetrics struct {
 
 	stateOrphans    *prometheus.GaugeVec   // ring
 	statesCollected *prometheus.CounterVec // ring
+	fencedWrites    *prometheus.CounterVec // no labels: all rings are led together
 
 	auditSeconds    *prometheus.HistogramVec // ring
 	auditObjects    *prometheus.GaugeVec     // ring
 	auditLast       *prometheus.GaugeVec     // ring
+	auditErrors     *prometheus.CounterVec   // ring
+	auditRepairs    *prometheus.CounterVec   // ring, kind
 	auditUnreported *prometheus.GaugeVec     // ring
 	coverageGaps    *prometheus.GaugeVec     // ring, kind
 	doubleOwners    *prometheus.CounterVec   // ring
@@ -46,9 +49,22 @@ func newManagerMetrics(registerer prometheus.Registerer) (*managerMetrics, error
 		takeover:       b.seconds("takeover_seconds", "From the declaration of a shard's death to the new owner of its last object.", "ring"),
 		frozen:         b.gauge("failure_detection_frozen", "1 while take-overs are held back, as the fault may be the manager's own.", "ring"),
 	}
+	m.fencedWrites = b.counter("manager_fenced_writes_total", "Requests that a manager did not send, as it did not lead at that moment.")
 	m.stateOrphans = b.gauge("state_orphans", "Secrets with states of objects that no object refers to.", "ring")
 	m.statesCollected = b.counter("state_orphans_collected_total", "Secrets with states that were deleted as no object had referred to them for long.", "ring")
+	m.addAudit(&b)
 	return m, b.register(registerer)
+}
+
+func (m *managerMetrics) addAudit(b *metricsBuilder) {
+	m.auditSeconds = b.seconds("audit_pass_seconds", "Duration of complete passes of the coverage audit, without the time for which they held back.", "ring")
+	m.auditObjects = b.gauge("audit_objects", "Objects, with children, that the last complete pass of the audit looked at.", "ring")
+	m.auditLast = b.gauge("audit_last_pass_timestamp_seconds", "When the last complete pass of the audit ended, in seconds since 1970.", "ring")
+	m.auditErrors = b.counter("audit_errors_total", "Passes of the audit that could not look at everything.", "ring")
+	m.auditRepairs = b.counter("audit_repairs_total", "Writes of the audit to mend a gap, by the kind of the gap.", "ring", "kind")
+	m.auditUnreported = b.gauge("audit_unreported_shards", "Live shards that do not report what they hold.", "ring")
+	m.coverageGaps = b.gauge("coverage_gaps", "Objects with a proven gap in their ownership, as of the last complete pass of the audit, by kind.", "ring", "kind")
+	m.doubleOwners = b.counter("double_owner_detected_total", "Objects that two shards reported to hold at the same time.", "ring")
 }
 
 // workerMetrics are what a Worker counts. They are always counted, and only visible if the caller passed a Registerer.

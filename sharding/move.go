@@ -45,12 +45,12 @@ func wantedFor(p *placement, t *rootTarget, ring string, selected bool, root met
 			return what, to, nil
 		}
 	}
-	decision, err := p.place(t.object(root.GetNamespace(), root.GetName(), owner))
+	decision, err := p.placeRoot(t, root.GetNamespace(), root.GetName(), owner)
 	switch {
 	case errors.Is(err, errUnheard):
 		return keep, "", nil
-	case errors.Is(err, balancer.ErrNoShard):
-		if draining && !p.eligible(target) {
+	case errors.Is(err, balancer.ErrNoShard), errors.Is(err, errNotServed):
+		if draining && !p.receives(target, t) {
 			return abort, "", nil
 		}
 		return keep, "", nil
@@ -221,7 +221,7 @@ func (m *mover) write(ctx context.Context, target *rootTarget, root *metav1.Part
 		_, err := m.patch(ctx, target.resource, root, drainPatch(root, m.ring, ""))
 		return err
 	case release:
-		_, err := m.patch(ctx, target.resource, root, clearPatch(root, m.ring))
+		_, err := m.patch(ctx, target.resource, root, releasePatch(root, m.ring))
 		return err
 	}
 	if !m.placer.begin(to) {

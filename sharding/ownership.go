@@ -50,9 +50,16 @@ func ownChange(root metav1.Object, ring, owner string, children versions) metaPa
 	if _, draining := root.GetLabels()[DrainLabel(ring)]; draining {
 		patch.Labels[DrainLabel(ring)] = nil
 	}
-	epoch := strconv.FormatInt(EpochOf(root, ring)+1, 10)
+	next := EpochOf(root, ring) + 1
+	if planted("skip-epoch") {
+		next--
+	}
+	if planted("drop-resource-version") {
+		patch.ResourceVersion = ""
+	}
+	epoch := strconv.FormatInt(next, 10)
 	patch.Annotations = map[string]*string{EpochAnnotation(ring): &epoch}
-	if len(children) > 0 {
+	if len(children) > 0 && !planted("forget-children") {
 		awaited := children.String()
 		patch.Annotations[ChildrenAnnotation(ring)] = &awaited
 	} else if _, had := root.GetAnnotations()[ChildrenAnnotation(ring)]; had {
@@ -76,17 +83,31 @@ func childPatch(child metav1.Object, ring, owner string) []byte {
 }
 
 // clearPatch removes all that the ring has written on an object, or returns nil if there is nothing.
-func clearPatch(obj metav1.Object, ring string) []byte {
-	patch := metaPatch{
+func clearPatch(obj metav1.Object, ring string) []byte { return clearChange(obj, ring).bytesOrNil() }
+
+// releasePatch is clearPatch for a root that is not selected any more. Its epoch stays, so that it goes on from there when the root is
+// selected again: who has seen it as a fencing token would refuse a lower one.
+func releasePatch(root metav1.Object, ring string) []byte {
+	patch := clearChange(root, ring)
+	delete(patch.Annotations, EpochAnnotation(ring))
+	return patch.bytesOrNil()
+}
+
+func clearChange(obj metav1.Object, ring string) metaPatch {
+	return metaPatch{
 		ResourceVersion: obj.GetResourceVersion(),
 		Labels:          removals(obj.GetLabels(), OwnerLabel(ring), DrainLabel(ring), RefusedLabel(ring)),
-		Annotations: removals(obj.GetAnnotations(), EpochAnnotation(ring), ChildrenAnnotation(ring),
+		Annotations: removals(obj.GetAnnotations(), EpochAnnotation(ring), ChildrenAnnotation(ring), TermAnnotation(ring),
 			StateAnnotation(ring), RefusedLabel(ring), UnusableAnnotation(ring)),
 	}
-	if len(patch.Labels) == 0 && len(patch.Annotations) == 0 {
+}
+
+// bytesOrNil returns nil for a patch that changes nothing.
+func (p metaPatch) bytesOrNil() []byte {
+	if len(p.Labels) == 0 && len(p.Annotations) == 0 {
 		return nil
 	}
-	return patch.bytes()
+	return p.bytes()
 }
 
 func removals(have map[string]string, keys ...string) map[string]*string {
@@ -122,7 +143,11 @@ func (v versions) raise(resource, version string) {
 // awaitedChildren reads the annotation that ownPatch wrote. Parts that are not of its form are ignored: they can only have
 // been written by somebody else, and must not keep an object from being reconciled.
 func awaitedChildren(root metav1.Object, ring string) versions {
-	text := root.GetAnnotations()[ChildrenAnnotation(ring)]
+	return parseVersions(root.GetAnnotations()[ChildrenAnnotation(ring)])
+}
+
+// parseVersions reads the text form. Of parts that are not of that form it keeps nothing.
+func parseVersions(text string) versions {
 	if text == "" {
 		return nil
 	}

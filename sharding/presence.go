@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 
@@ -38,10 +39,13 @@ type presence struct {
 	w       *Worker
 	dirty   atomic.Bool // the set of owned objects may have changed
 	drained chan bool   // answers of the manager to drain
+	last    lastWord
+	unsaid  atomic.Bool // somebody else has overwritten what this process wrote
+	recheck rechecks
 }
 
 func newPresence(w *Worker) *presence {
-	p := &presence{w: w, drained: make(chan bool, 1)}
+	p := &presence{w: w, drained: make(chan bool, 1), recheck: rechecks{asked: make(chan struct{}, 1)}}
 	p.dirty.Store(true)
 	return p
 }
@@ -53,7 +57,8 @@ func (w *Worker) changed() { w.presence.dirty.Store(true) }
 // retries until ctx is done; it fails if the name belongs to a shard of another ring, or the API server refuses it for good.
 func (p *presence) ensure(ctx context.Context) (created bool, err error) {
 	for {
-		created, err = p.ensureOnce(ctx)
+		made, err := p.ensureOnce(ctx)
+		created = created || made
 		if err == nil || apierrors.IsInvalid(err) || errors.As(err, new(foreignError)) {
 			return created, err
 		}
@@ -64,6 +69,40 @@ func (p *presence) ensure(ctx context.Context) (created bool, err error) {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// introduce says what this process serves, before it can be seen alive and be given anything. What else an earlier process has written
+// stays until there is something to report.
+func (p *presence) introduce(ctx context.Context, current *shardv1.ShardInstance) (*shardv1.ShardInstance, error) {
+	served := p.w.served()
+	known, _ := servedBy(current)
+	same := len(known) == len(served)
+	for _, s := range served {
+		_, in := known[schema.GroupResource{Group: s.Group, Resource: s.Resource}]
+		same = same && in
+	}
+	if same {
+		return current, nil
+	}
+	status := applyv1.ShardInstanceStatus().WithAssignedResourceCount(current.Status.AssignedResourceCount).
+		WithAssignedResources(current.Status.AssignedResources...)
+	if current.Status.Load != nil {
+		status.WithLoad(*current.Status.Load)
+	}
+	return p.apply(ctx, served, status)
+}
+
+// apply writes the worker's part of the status.
+func (p *presence) apply(ctx context.Context, served []shardv1.ServedResource, status *applyv1.ShardInstanceStatusApplyConfiguration,
+) (*shardv1.ShardInstance, error) {
+	status.WithVersion(p.w.options.Version).WithServed(servedApply(served)...)
+	apply := applyv1.ShardInstance(p.w.options.ID, p.w.options.Namespace).WithStatus(status)
+	written, err := p.w.shards.ShardV1().ShardInstances(p.w.options.Namespace).ApplyStatus(ctx, apply,
+		metav1.ApplyOptions{FieldManager: workerFieldManager, Force: true})
+	if err == nil {
+		p.last.wrote(written, served)
+	}
+	return written, err
 }
 
 type foreignError struct{ name, ring string }
@@ -77,17 +116,24 @@ func (p *presence) ensureOnce(ctx context.Context) (created bool, err error) {
 	instances := p.w.shards.ShardV1().ShardInstances(o.Namespace)
 	current, err := instances.Get(ctx, o.ID, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		_, err = instances.Create(ctx, &shardv1.ShardInstance{
+		current, err = instances.Create(ctx, &shardv1.ShardInstance{
 			ObjectMeta: metav1.ObjectMeta{Name: o.ID, Labels: map[string]string{RingLabel: o.Ring}},
 			Spec:       shardv1.ShardInstanceSpec{ShardID: o.ID, Ring: o.Ring, Weight: o.Weight},
 		}, metav1.CreateOptions{FieldManager: workerFieldManager})
-		return err == nil, err
+		if err != nil {
+			return false, err
+		}
+		_, err = p.introduce(ctx, current)
+		return true, err
 	}
 	if err != nil {
 		return false, err
 	}
 	if current.Spec.Ring != "" && current.Spec.Ring != o.Ring {
 		return false, foreignError{o.ID, current.Spec.Ring}
+	}
+	if current, err = p.introduce(ctx, current); err != nil {
+		return false, err
 	}
 	spec := map[string]any{"ring": o.Ring}
 	annotations := map[string]any{}
@@ -138,6 +184,8 @@ func (p *presence) run(ctx context.Context) {
 		case <-changed:
 		case <-deleted:
 			missing = true
+		case <-p.recheck.asked:
+			p.w.recheck(ctx)
 		case now := <-ticker.C:
 			p.report(ctx, &r, now)
 		}
@@ -163,10 +211,18 @@ func (p *presence) watch(ctx context.Context, deleted chan<- struct{}) {
 	factory.StartWithContext(ctx)
 }
 
-// answered passes the manager's answer to a drain on.
+// answered looks at the ShardInstance as it is now: it passes the manager's answer to a drain on.
 func (p *presence) answered(obj any) {
 	instance, ok := obj.(*shardv1.ShardInstance)
-	if !ok || !instance.Spec.Draining {
+	if !ok {
+		return
+	}
+	p.w.verifier.saw(instance)
+	if p.last.contradicted(instance) {
+		p.unsaid.Store(true)
+	}
+	p.recheck.see(instance)
+	if !instance.Spec.Draining {
 		return
 	}
 	condition := meta.FindStatusCondition(instance.Status.Conditions, conditionDrained)
@@ -185,10 +241,10 @@ func (p *presence) drain(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, p.w.options.StopTimeout)
 	defer cancel()
 	for {
-		err := p.patch(ctx, map[string]any{
-			"metadata": map[string]any{"annotations": map[string]any{leavingAnnotation: "true"}},
-			"spec":     map[string]any{"draining": true},
-		})
+		if !p.w.mayWrite() {
+			return false // another process of the shard may be acting, and is not to be drained
+		}
+		err := p.askForDrain(ctx)
 		if err == nil {
 			break
 		}
@@ -221,13 +277,38 @@ func (p *presence) drain(ctx context.Context) bool {
 	}
 }
 
-// remove deletes the ShardInstance.
-func (p *presence) remove(ctx context.Context) error {
-	err := p.w.shards.ShardV1().ShardInstances(p.w.options.Namespace).Delete(ctx, p.w.options.ID, metav1.DeleteOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
+func (p *presence) askForDrain(ctx context.Context) error {
+	current, err := p.w.shards.ShardV1().ShardInstances(p.w.options.Namespace).Get(ctx, p.w.options.ID, metav1.GetOptions{})
+	if err != nil {
+		return err
 	}
-	return err
+	return p.patch(ctx, map[string]any{
+		"metadata": map[string]any{
+			"resourceVersion": current.ResourceVersion,
+			"annotations":     map[string]any{leavingAnnotation: "true"},
+		},
+		"spec": map[string]any{"draining": true},
+	})
+}
+
+// remove deletes the ShardInstance, unless the next process of the shard has it by now.
+func (p *presence) remove(ctx context.Context) error {
+	for {
+		instances := p.w.shards.ShardV1().ShardInstances(p.w.options.Namespace)
+		current, err := instances.Get(ctx, p.w.options.ID, metav1.GetOptions{})
+		if err != nil {
+			return ignoreNotFound(err)
+		}
+		if _, ours := current.Annotations[leavingAnnotation]; !ours {
+			return nil
+		}
+		err = instances.Delete(ctx, p.w.options.ID, metav1.DeleteOptions{
+			Preconditions: &metav1.Preconditions{UID: &current.UID, ResourceVersion: &current.ResourceVersion},
+		})
+		if !apierrors.IsConflict(err) {
+			return ignoreNotFound(err)
+		}
+	}
 }
 
 // reporter remembers what was written last.
@@ -244,30 +325,38 @@ type report struct {
 	load  shardv1.Ratio
 	count int64
 	names string // joined by newlines, to be comparable
+	// served is not compared by ==, but by same.
+	served []shardv1.ServedResource
 }
 
-// report writes the status if it has changed.
+func (r *report) same(o *report) bool {
+	return r.load == o.load && r.count == o.count && r.names == o.names && slices.Equal(r.served, o.served)
+}
+
+// report writes the status if it has changed. A process without the right to act, such as a second one of the shard, has nothing to
+// say.
 func (p *presence) report(ctx context.Context, r *reporter, now time.Time) {
+	if heartbeat := p.w.heartbeat.Load(); heartbeat == nil || !heartbeat.Active() {
+		return
+	}
 	if p.dirty.Swap(false) {
 		r.owned.count, r.owned.names = p.owned()
+		r.owned.served = p.w.served()
 	}
 	next := r.owned
 	next.load = p.load(r, now)
-	if r.valid && next == r.written {
+	if unsaid := p.unsaid.Swap(false); r.valid && !unsaid && next.same(&r.written) {
 		return
 	}
 	status := applyv1.ShardInstanceStatus().
 		WithLoad(next.load).
 		WithAssignedResourceCount(next.count).
-		WithLastHeartbeat(metav1.NewTime(now)).
-		WithVersion(p.w.options.Version)
+		WithLastHeartbeat(metav1.NewTime(now))
 	if next.names != "" {
 		status.WithAssignedResources(strings.Split(next.names, "\n")...)
 	}
-	apply := applyv1.ShardInstance(p.w.options.ID, p.w.options.Namespace).WithStatus(status)
-	_, err := p.w.shards.ShardV1().ShardInstances(p.w.options.Namespace).ApplyStatus(ctx, apply,
-		metav1.ApplyOptions{FieldManager: workerFieldManager, Force: true})
-	if err != nil {
+	if _, err := p.apply(ctx, next.served, status); err != nil {
+		r.valid = false
 		if ctx.Err() == nil && !apierrors.IsNotFound(err) {
 			p.w.logger.Error(err, "Writing the status failed, will try again")
 		}

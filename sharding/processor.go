@@ -28,10 +28,14 @@ type processor struct {
 	target     *target
 	queue      workqueue.TypedRateLimitingInterface[types.NamespacedName]
 	departed   workqueue.TypedRateLimitingInterface[types.NamespacedName]
+	lanes      *lanes // the order of queue
 	roster     *roster
 	failures   *failures
 	drainer    *drainer
 	keeper     *keeper
+	arrivals   *arrivals
+	epochs     *epochs
+	lowered    workqueue.TypedRateLimitingInterface[types.NamespacedName] // objects whose epoch has to be restored
 	busy       busyMeter
 	// trusted is the resourceVersion as of which the server was asked for what is ours, before the worker began to act.
 	trusted atomic.Pointer[string]
@@ -43,11 +47,19 @@ func newProcessor(w *Worker, c Controller, t *target) *processor {
 	}
 	p := &processor{
 		w: w, controller: c, target: t,
-		queue:    workqueue.NewTypedRateLimitingQueue(backoff()),
+		lanes:    newLanes(),
 		departed: workqueue.NewTypedRateLimitingQueue(backoff()),
 		roster:   newRoster(w.options.Ring, w.options.ID),
 		failures: newFailures(c.MaxFailures, c.MaxPanics),
+		arrivals: newArrivals(),
+		epochs:   newEpochs(w.options.Ring),
+		lowered:  workqueue.NewTypedRateLimitingQueue(backoff()),
 	}
+	p.queue = workqueue.NewTypedRateLimitingQueueWithConfig(backoff(), workqueue.TypedRateLimitingQueueConfig[types.NamespacedName]{
+		DelayingQueue: workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[types.NamespacedName]{
+			Queue: workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[types.NamespacedName]{Queue: p.lanes}),
+		}),
+	})
 	p.drainer = newDrainer(p)
 	p.keeper = newKeeper(p)
 	return p
@@ -76,9 +88,11 @@ func (p *processor) run(ctx context.Context) {
 	}
 	running.Go(func() { p.drainer.run(ctx) })
 	running.Go(func() { p.followDepartures(ctx) })
+	running.Go(func() { p.restoreEpochs(ctx) })
 	running.Go(func() { p.keeper.run(ctx) })
 	<-ctx.Done()
 	p.departed.ShutDown()
+	p.lowered.ShutDown()
 	p.queue.ShutDown()
 	running.Wait()
 }
@@ -112,17 +126,24 @@ func (p *processor) resume() {
 
 // process reconciles those of the keys that this shard may act on now.
 func (p *processor) process(keys []types.NamespacedName) {
-	s := p.w.current.Load()
-	if s == nil || !p.w.Active() || !s.enter() {
+	s := p.session()
+	if s == nil {
 		for _, key := range keys {
 			p.queue.Done(key) // all objects are looked at again when the worker may act
 		}
 		return
 	}
 	defer s.leave()
+	if p.controller.guard != nil {
+		for _, key := range keys {
+			p.controller.guard.pass(key)
+			p.queue.Done(key)
+		}
+		return
+	}
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	defer cancel(nil)
-	ctx = withGrant(ctx, p.w.Active)
+	ctx = p.withGrant(ctx)
 	admitted := keys[:0:0]
 	for _, key := range keys {
 		if p.admit(ctx, key, cancel) {
@@ -137,12 +158,25 @@ func (p *processor) process(keys []types.NamespacedName) {
 	start := time.Now()
 	outcomes := p.call(ctx, admitted)
 	cause := context.Cause(ctx)
-	p.busy.add(time.Since(start))
-	p.w.metrics.reconcileSeconds.WithLabelValues(p.w.options.Ring, p.target.name()).Observe(time.Since(start).Seconds())
+	p.measured(time.Since(start))
 	for i, key := range admitted {
 		p.keeper.reconciled(ctx, key, p.classify(outcomes[i], cause))
 		p.finish(key, outcomes[i], cause)
 	}
+}
+
+func (p *processor) measured(took time.Duration) {
+	p.busy.add(took)
+	p.w.metrics.reconcileSeconds.WithLabelValues(p.w.options.Ring, p.target.name()).Observe(took.Seconds())
+}
+
+// session returns the current session, which the caller has to leave; nil if the worker may not act.
+func (p *processor) session() *session {
+	s := p.w.current.Load()
+	if s == nil || !p.w.Active() || !s.enter() {
+		return nil
+	}
+	return s
 }
 
 // admit reports whether an object may be reconciled now, and notes that it is. One that was acquired has its state imported first.
@@ -158,6 +192,7 @@ func (p *processor) admit(ctx context.Context, key types.NamespacedName, cancel 
 		return false
 	}
 	if p.keeper.prepare(ctx, key, obj) {
+		p.issue(ctx, key, obj)
 		return true
 	}
 	if p.roster.end(key) {
@@ -203,6 +238,7 @@ func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 func (p *processor) finish(key types.NamespacedName, outcome Outcome, cause error) {
 	ready := p.roster.end(key)
 	result := p.classify(outcome, cause)
+	p.concluded(key, outcome, result)
 	p.w.metrics.reconciles.WithLabelValues(p.w.options.Ring, p.target.name(), string(result)).Inc()
 	switch result {
 	case resultSuccess, resultRequeue, resultTerminal:
@@ -283,10 +319,10 @@ func (p *processor) event(key types.NamespacedName, reason, action, note string,
 	}
 }
 
-// cached returns what the cache shows of an object, nil if nothing.
+// cached returns what the cache shows of an object, nil if nothing. Its epoch is never less than it was.
 func (p *processor) cached(key types.NamespacedName) metav1.Object {
 	obj, _ := p.raw(key).(metav1.Object)
-	return obj
+	return p.epochs.raised(key, obj)
 }
 
 func (p *processor) raw(key types.NamespacedName) any {

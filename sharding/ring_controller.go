@@ -42,17 +42,21 @@ type ringController struct {
 	*ringScope
 	termClients
 	namespace string
-	tracker   *health.Tracker
-	assigner  *assigner
-	mover     *mover
-	flight    *flight
-	unowned   *unownedLedger
-	kicked    chan struct{}
-	all       sync.WaitGroup
+	// electionLease is for how long a leader that can't be asked may be believed to lead.
+	electionLease time.Duration
+	tracker       *health.Tracker
+	assigner      *assigner
+	mover         *mover
+	audit         *auditor
+	flight        *flight
+	unowned       *unownedLedger
+	kicked        chan struct{}
+	all           sync.WaitGroup
 
 	// Of reconcile alone.
 	table        *ring.Ring
 	recovered    bool
+	claimed      bool  // the ShardConfig has the term of this tenure
 	generation   int64 // of the table
 	strategyName string
 	strategy     balancer.Strategy
@@ -89,6 +93,7 @@ func (c *ringController) run(ctx context.Context) {
 		}
 	})
 	c.all.Go(func() { (&stateCollector{c, stateOrphans{}}).run(ctx) })
+	c.all.Go(func() { c.audit.run(ctx) })
 	defer c.stopFinders()
 	failures := 0
 	for {
@@ -96,7 +101,9 @@ func (c *ringController) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil {
+		if errors.Is(err, errOutdated) {
+			recheck = finderMinBackoff
+		} else if err != nil {
 			failures++
 			logger.Error(err, "Reconciling the ring failed, will try again", "failures", failures)
 			recheck = jitter(retryDelay(failures))
@@ -135,12 +142,21 @@ func (c *ringController) reconcile(ctx context.Context) (recheck time.Duration, 
 		return 0, nil // gone: the term stops this controller
 	}
 	config = config.DeepCopy()
+	claim, ledBefore := config.Annotations[managerTermAnnotation]
+	if err := c.tenure.precedes(ctx, parseTerm(claim)); err != nil {
+		return 0, err
+	}
+	if wait := c.tenure.doubt(ledBefore && !c.claimed, c.electionLease); wait > 0 {
+		klog.FromContext(ctx).Info("The Lease of the election was gone; waiting until no other leader can be writing", "wait", wait)
+		return wait, nil
+	}
 	if config.DeletionTimestamp != nil {
 		return 0, c.tearDown(ctx, config)
 	}
 	if err := c.claimConfig(ctx, config, formerResources(config)); err != nil {
 		return 0, err
 	}
+	c.claimed = true
 	timing, err := health.TimingFor(leaseDuration(config))
 	if err != nil {
 		return 0, err
@@ -149,6 +165,7 @@ func (c *ringController) reconcile(ctx context.Context) (recheck time.Duration, 
 		return 0, err
 	}
 	c.flight.setLimit(maxInFlight(config))
+	c.audit.configure(auditSettings{timing: timing, drain: drainTimeoutOf(config), generation: config.Generation})
 
 	instances, err := c.ownInstances()
 	if err != nil {
@@ -251,7 +268,10 @@ func (c *ringController) place(ctx context.Context, members membership, instance
 		return fmt.Errorf("view of the shards: %w", err)
 	}
 	former := c.placer.load()
-	next := &placement{view: view, strategy: c.strategy, live: members.live(), unheard: members.unheard}
+	next := &placement{view: view, strategy: c.strategy, live: members.live(), unheard: members.unheard, served: members.served}
+	if next.views, err = servedViews(view, next.served, c.targets.Load().rootResources()); err != nil {
+		return fmt.Errorf("view of the shards: %w", err)
+	}
 	if table != c.table {
 		next.joined = newMembers(c.table, table)
 		c.generation++
@@ -277,7 +297,7 @@ func (c *ringController) place(ctx context.Context, members membership, instance
 
 // moves says whether objects may belong elsewhere under the next placement.
 func moves(former, next *placement) bool {
-	if former == nil || former.strategy != next.strategy || former.view.Ring() != next.view.Ring() {
+	if former == nil || former.strategy != next.strategy || former.view.Ring() != next.view.Ring() || !former.served.equal(next.served) {
 		return true
 	}
 	return !maps.Equal(former.unheard, next.unheard) || !slices.EqualFunc(former.view.Shards(), next.view.Shards(), func(a, b balancer.Shard) bool {
@@ -290,7 +310,7 @@ func receives(former, next *placement) bool {
 	if next.strategy == nil {
 		return false
 	}
-	if former == nil || former.strategy == nil {
+	if former == nil || former.strategy == nil || !former.served.equal(next.served) {
 		return true
 	}
 	for _, s := range next.view.Eligible() {

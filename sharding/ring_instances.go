@@ -29,8 +29,10 @@ func (c *ringController) publish(ctx context.Context, instances []*shardv1.Shard
 		for _, r := range writtenRanges(c.table, instance.Name) {
 			spec.WithHashRanges(applyv1.HashRange().WithStart(r.Start).WithEnd(r.End))
 		}
-		// The UID keeps the write from creating anew an instance that has just been deleted.
-		apply := applyv1.ShardInstance(instance.Name, instance.Namespace).WithUID(instance.UID).WithSpec(spec)
+		// The UID keeps the write from creating anew an instance that has just been deleted, the version from undoing what another
+		// manager has written.
+		apply := applyv1.ShardInstance(instance.Name, instance.Namespace).WithUID(instance.UID).
+			WithResourceVersion(instance.ResourceVersion).WithSpec(spec)
 		err := writes.do(ctx, func(ctx context.Context) error {
 			_, err := c.shards.ShardV1().ShardInstances(c.namespace).Apply(ctx, apply, applyOptions())
 			if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
@@ -123,7 +125,8 @@ func (c *ringController) applyInstance(ctx context.Context, instance *shardv1.Sh
 	for _, condition := range want.conditions {
 		status.WithConditions(conditionApply(condition, instance.Status.Conditions))
 	}
-	apply := applyv1.ShardInstance(instance.Name, instance.Namespace).WithUID(instance.UID).WithStatus(status)
+	apply := applyv1.ShardInstance(instance.Name, instance.Namespace).WithUID(instance.UID).
+		WithResourceVersion(instance.ResourceVersion).WithStatus(status)
 	_, err := c.shards.ShardV1().ShardInstances(c.namespace).ApplyStatus(ctx, apply, applyOptions())
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil

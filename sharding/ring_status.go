@@ -34,7 +34,7 @@ type ringProblems struct {
 }
 
 // ringConditions says in conditions how a ring is. It is a pure function.
-func ringConditions(members membership, p ringProblems, covered bool) []metav1.Condition {
+func ringConditions(members membership, p ringProblems) []metav1.Condition {
 	return []metav1.Condition{
 		readyCondition(members, p),
 		boolCondition(shardv1.ConditionReconciling, p.takeovers > 0 || p.moving > 0, "Moving", "Settled",
@@ -42,8 +42,6 @@ func ringConditions(members membership, p ringProblems, covered bool) []metav1.C
 		stalledCondition(p),
 		boolCondition(shardv1.ConditionOverlapping, p.overlap != "", "SharedTarget", "NoOverlap",
 			p.overlap, "No older ring of the namespace shares a resource with this one."),
-		boolCondition(shardv1.ConditionCovered, covered, "Covered", "NoShards",
-			"Every position of the hash space belongs to one shard.", "There is no shard that the hash space could belong to."),
 		boolCondition(conditionHeld, p.hold != "", "MassSilence", "DetectionWorks",
 			p.hold, "Dead shards are detected, and their objects taken over."),
 	}
@@ -111,10 +109,11 @@ func clip(message string) string {
 func (c *ringController) writeStatus(ctx context.Context, config *shardv1.ShardConfig, members membership, p *ringProblems) error {
 	c.countShards()
 	c.completeProblems(config, p)
-	conditions := ringConditions(members, *p, c.table.Len() > 0)
+	conditions := ringConditions(members, *p)
 	for i := range conditions {
 		conditions[i].ObservedGeneration = config.Generation
 	}
+	conditions = append(conditions, auditConditions(c.audit.latest(), len(members.shards) > 0, config.Status.Conditions)...)
 	want := shardv1.ShardConfigStatus{
 		ObservedGeneration: config.Generation,
 		Shards:             int32(len(members.shards)),
@@ -137,7 +136,7 @@ func (c *ringController) writeStatus(ctx context.Context, config *shardv1.ShardC
 	for _, condition := range conditions {
 		status.WithConditions(conditionApply(condition, config.Status.Conditions))
 	}
-	apply := applyv1.ShardConfig(c.ring, c.namespace).WithUID(config.UID).WithStatus(status)
+	apply := applyv1.ShardConfig(c.ring, c.namespace).WithUID(config.UID).WithResourceVersion(config.ResourceVersion).WithStatus(status)
 	_, err := c.shards.ShardV1().ShardConfigs(c.namespace).ApplyStatus(ctx, apply, applyOptions())
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil
@@ -213,6 +212,7 @@ func (c *ringController) forgetMetrics() {
 	for _, gauge := range []*prometheus.GaugeVec{
 		c.metrics.shards, c.metrics.loadAverage, c.metrics.shardLoad, c.metrics.unowned, c.metrics.unownedOldest,
 		c.metrics.ringGeneration, c.metrics.movesInFlight, c.metrics.frozen,
+		c.metrics.auditObjects, c.metrics.auditLast, c.metrics.auditUnreported, c.metrics.coverageGaps,
 	} {
 		gauge.DeletePartialMatch(ring)
 	}

@@ -92,6 +92,7 @@ func (w *Worker) ringChanged(obj any) {
 	if heartbeat == nil {
 		return
 	}
+	w.setFence()
 	if timing, err := timingOf(config); err == nil {
 		_ = heartbeat.SetTiming(timing) // timingOf has validated it
 	}

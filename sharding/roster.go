@@ -30,6 +30,7 @@ type roster struct {
 
 type rosterEntry struct {
 	flight context.CancelCauseFunc // cancels the reconcile that is running; nil if none is
+	over   bool                    // that has been cancelled
 	drain  *drainRequest
 	given  string // resourceVersion of the write that gave the object away; the cache is still older than that
 	gone   bool   // the object was ours when it was deleted, and Reconcile has not been told
@@ -87,7 +88,7 @@ func (r *roster) observe(key types.NamespacedName, obj metav1.Object) observatio
 		return observedNothing
 	}
 	entry.drain = &drainRequest{}
-	if entry.flight == nil {
+	if entry.flight == nil || planted("hand-over-early") {
 		r.ready = append(r.ready, key)
 	}
 	return observedDrain
@@ -110,7 +111,9 @@ func (r *roster) distrust(key types.NamespacedName, cached metav1.Object, versio
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !newerThan(cached.GetResourceVersion(), version) {
-		r.entry(key).given = version
+		entry := r.entry(key)
+		entry.given = version
+		r.revoke(entry)
 	}
 }
 
@@ -125,6 +128,7 @@ func (r *roster) deleted(key types.NamespacedName) {
 func (r *roster) revoke(entry *rosterEntry) {
 	if entry.flight != nil {
 		entry.flight(ErrNotOwner)
+		entry.over = true
 	}
 	if entry.drain != nil && !entry.drain.writing {
 		entry.drain = nil
@@ -154,8 +158,27 @@ func (r *roster) begin(key types.NamespacedName, cached metav1.Object, cancel co
 		}
 	}
 	entry.gone = false
-	entry.flight = cancel
+	entry.flight, entry.over = cancel, false
 	return true
+}
+
+// holds reports whether this shard owns the object, given what the cache shows of it (nil: nothing), and does not just give it away.
+func (r *roster) holds(key types.NamespacedName, cached metav1.Object) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	entry := r.entries[key]
+	if entry == nil {
+		entry = &rosterEntry{}
+	}
+	switch {
+	case entry.flight != nil:
+		return !entry.over // also of an object that was deleted
+	case entry.drain != nil || cached == nil:
+		return false
+	}
+	owner, _ := OwnerOf(cached, r.ring)
+	stale := entry.given != "" && !newerThan(cached.GetResourceVersion(), entry.given)
+	return owner == r.shard && !r.leaving(entry, cached) && !stale
 }
 
 // end notes that a reconcile has returned. It reports whether the object is now ready to be handed over.
@@ -181,6 +204,7 @@ func (r *roster) force(key types.NamespacedName) bool {
 		return false
 	}
 	entry.flight(ErrHandover)
+	entry.over = true
 	return true
 }
 
@@ -191,7 +215,7 @@ func (r *roster) takeReady() []types.NamespacedName {
 	taken := r.ready[:0:0]
 	for _, key := range r.ready {
 		entry := r.entries[key]
-		if entry != nil && entry.drain != nil && !entry.drain.writing && entry.flight == nil {
+		if entry != nil && entry.drain != nil && !entry.drain.writing && (entry.flight == nil || planted("hand-over-early")) {
 			entry.drain.writing = true
 			taken = append(taken, key)
 		}
@@ -221,7 +245,7 @@ func (r *roster) settle(key types.NamespacedName, s settlement, isCached func() 
 		r.ready = append(r.ready, key)
 	case s.given != "":
 		entry.drain = nil
-		if isCached() {
+		if isCached() && !planted("forget-given") {
 			entry.given = s.given
 		}
 	default:

@@ -21,15 +21,21 @@ type ringScope struct {
 	placer  *placer
 	gate    *gate
 	metrics *managerMetrics
+	tenure  *tenure
 	targets atomic.Pointer[targetSet]
 	// selected says whether an object of the target is the ring's, by the labels of its namespace. Its own labels have been looked
 	// at by the server, or are by the caller.
 	namespaces *namespaceSets
 }
 
-// patch writes a change of metadata that carries a resourceVersion.
+// patch writes a change of metadata that carries a resourceVersion, and adds the term to it. object is what the decision was based on:
+// if a later leader has written that, nothing is written.
 func (s *ringScope) patch(ctx context.Context, resource schema.GroupVersionResource, object metav1.Object, patch []byte,
 ) (*metav1.PartialObjectMetadata, error) {
+	if err := s.tenure.precedes(ctx, termOf(object, s.ring)); err != nil {
+		return nil, err
+	}
+	patch = stamped(patch, s.ring, s.tenure.term())
 	return s.client.Resource(resource).Namespace(object.GetNamespace()).Patch(ctx, object.GetName(), types.MergePatchType, patch,
 		metav1.PatchOptions{FieldManager: managerFieldManager})
 }

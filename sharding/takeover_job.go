@@ -35,6 +35,7 @@ func (j *takeoverJob) run(ctx context.Context) error {
 			return nil
 		}
 		if getErr == nil {
+			keepEpoch(j.root, root, j.ring)
 			j.root = root
 		}
 	}
@@ -44,8 +45,11 @@ func (j *takeoverJob) try(ctx context.Context) error {
 	if owner, _ := OwnerOf(j.root, j.ring); owner != j.shard {
 		return nil // an answer was lost, or somebody else wrote: the left-over children follow
 	}
-	if j.owner == "" || !j.placer.load().eligible(j.owner) {
+	if j.owner == "" || !j.placer.load().receives(j.owner, j.target) {
 		owner, err := j.decide(j.target, j.root)
+		if errors.Is(err, errNotServed) {
+			return j.disown(ctx)
+		}
 		if err != nil {
 			return err
 		}
@@ -81,6 +85,39 @@ func (j *takeoverJob) try(ctx context.Context) error {
 		j.metrics.moves.WithLabelValues(j.ring, causeTakeover).Inc()
 	}
 	return err
+}
+
+// disown takes root and children from the dead shard although nobody can have them for now: no shard that is alive has a controller for
+// them. To wait for one here would keep the dead shard from coming back, which may be the only one that has. The finder sees that they are assigned
+// when there is somebody.
+func (j *takeoverJob) disown(ctx context.Context) error {
+	for i := range j.children {
+		child := &j.children[i]
+		if !j.held() {
+			return errNotHeld
+		}
+		written, err := j.patch(ctx, child.resource, child.object, disownPatch(child.object, j.ring))
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		child.object = slim(written)
+	}
+	if !j.held() {
+		return errNotHeld
+	}
+	_, err := j.patch(ctx, j.target.resource, j.root, disownPatch(j.root, j.ring))
+	return ignoreNotFound(err)
+}
+
+// disownPatch takes the owner off an object, and leaves the rest: the epoch goes on from where it was.
+func disownPatch(object metav1.Object, ring string) []byte {
+	return metaPatch{
+		ResourceVersion: object.GetResourceVersion(),
+		Labels:          removals(object.GetLabels(), OwnerLabel(ring), DrainLabel(ring)),
+	}.bytes()
 }
 
 // childIndex holds the children of a dead shard by the UID of their root.

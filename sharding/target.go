@@ -16,6 +16,7 @@ import (
 // target is what a worker knows of one target of its ring.
 type target struct {
 	resource       schema.GroupVersionResource
+	kind           schema.GroupKind
 	controlled     []schema.GroupVersionResource
 	childInformers map[string]cache.SharedIndexInformer // by "resource.group", as in versions
 }
@@ -32,6 +33,11 @@ func targetFor(ctx context.Context, config *shardv1.ShardConfig, c Controller, m
 	if t.resource, err = resourceIn(ctx, mapper, schema.GroupResource{Group: spec.Group, Resource: spec.Resource}); err != nil {
 		return nil, err
 	}
+	kind, err := mapper.KindForWithContext(ctx, t.resource)
+	if err != nil {
+		return nil, fmt.Errorf("resource %s: %w", t.name(), err)
+	}
+	t.kind = kind.GroupKind()
 	known := map[schema.GroupResource]bool{}
 	for _, child := range spec.Controlled {
 		resource, err := resourceIn(ctx, mapper, schema.GroupResource{Group: child.Group, Resource: child.Resource})

@@ -99,7 +99,7 @@ type Worker struct {
 
 	kube     kubernetes.Interface
 	shards   versioned.Interface
-	metadata metadata.Interface
+	metadata metadata.Interface // sends writes only while this process has the right to act
 	api      discovery.DiscoveryInterfaceWithContext
 	recorder recorder
 
@@ -109,7 +109,9 @@ type Worker struct {
 	heartbeat   atomic.Pointer[health.Heartbeat]
 	current     atomic.Pointer[session]
 	ring        ringState
+	scope       atomic.Pointer[fencedScope] // nil before Start has found the ring
 	presence    *presence
+	verifier    *verifier
 }
 
 // NewWorker returns a Worker for the API server that cfg points to. It does no IO. The library's own requests are not subject to
@@ -130,6 +132,7 @@ func NewWorker(cfg *rest.Config, o WorkerOptions) (*Worker, error) {
 		return nil, err
 	}
 	w.presence = newPresence(w)
+	w.verifier = newVerifier(w)
 	return w, nil
 }
 
@@ -143,7 +146,8 @@ func (w *Worker) connect(cfg *rest.Config) error {
 	if w.shards, err = versioned.NewForConfig(own); err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
-	if w.metadata, err = metadata.NewForConfig(own); err != nil {
+	gate := &writeGate{open: w.mayWrite, err: ErrFenced, refused: w.countFenced}
+	if w.metadata, err = metadata.NewForConfig(gate.guard(own)); err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
 	if w.api, err = discovery.NewDiscoveryClientForConfig(own); err != nil {
@@ -152,10 +156,13 @@ func (w *Worker) connect(cfg *rest.Config) error {
 	return nil
 }
 
+// Selector selects the objects of this shard.
+func (w *Worker) Selector() labels.Selector { return ShardSelector(w.options.Ring, w.options.ID) }
+
 // TweakListOptions restricts an informer, or any list or watch, to the objects of this shard. It is of the type that
 // informers.WithTweakListOptions and its like want, and keeps a label selector that is there already.
 func (w *Worker) TweakListOptions(options *metav1.ListOptions) {
-	own := ShardSelector(w.options.Ring, w.options.ID)
+	own := w.Selector()
 	if options.LabelSelector == "" {
 		options.LabelSelector = own.String()
 		return
@@ -194,6 +201,12 @@ func (w *Worker) Run(ctx context.Context, roots cache.SharedIndexInformer, recon
 func (w *Worker) Active() bool {
 	heartbeat := w.heartbeat.Load()
 	return heartbeat != nil && heartbeat.Active() && w.ring.served() && w.current.Load() != nil
+}
+
+// mayWrite says whether the worker itself may write to objects of the ring.
+func (w *Worker) mayWrite() bool {
+	heartbeat := w.heartbeat.Load()
+	return heartbeat != nil && heartbeat.Active()
 }
 
 // Check is a readiness check: nil while this process is active.
@@ -250,6 +263,9 @@ func (w *Worker) prepare(ctx context.Context) error {
 			return fmt.Errorf("controller %s: %w", t.name(), err)
 		}
 		w.processors = append(w.processors, p)
+		if c.guard != nil {
+			c.guard.p.Store(p)
+		}
 	}
 	created, err := w.presence.ensure(ctx)
 	if err != nil {
@@ -264,6 +280,7 @@ func (w *Worker) prepare(ctx context.Context) error {
 		return err
 	}
 	w.heartbeat.Store(heartbeat)
+	w.setFence()
 	return nil
 }
 
