@@ -53,14 +53,14 @@ var variables = []struct{ name, expression string }{
 	{"oldEpoch", `variables.oldNotes[?$EPOCH].orValue("")`},
 	{"newEpoch", `variables.newNotes[?$EPOCH].orValue("")`},
 	{"owner", `variables.oldOwner == "" ? "the object has no owner" : "the owner is shard \"" + variables.oldOwner + "\""`},
-	// An object of the ring that has yet to get its owner.
+	// An object of the ring that has yet to get its owner. What belongs to the machinery of rings is none.
 	{"unassigned", `request.operation != "CREATE" && variables.oldOwner == "" && (variables.root ? ` +
-		`!($RINGLABEL in variables.oldLabels) && $SELECTED : ` +
+		`!$MACHINERY.exists(k, k in variables.oldLabels) && $SELECTED : ` +
 		`oldObject.?metadata.?ownerReferences.orValue([]).exists(r, r.?controller.orValue(false) && $ROOTKIND))`},
 	{"concerned", `variables.oldOwner != "" || variables.newOwner != "" || variables.unassigned`},
 	// The count of changes of owner grows. One that is no number, or too long to be one of ours, is nobody's, and is not compared.
-	{"epochGrows", `variables.oldEpoch != "" && !variables.oldEpoch.matches("^(0|[1-9][0-9]{0,17})$") || ` +
-		`variables.newEpoch.matches("^[1-9][0-9]{0,18}$") && (variables.newEpoch.size() > variables.oldEpoch.size() || ` +
+	{"epochGrows", `variables.oldEpoch != "" && !variables.oldEpoch.matches("^(0|[1-9][0-9]{0,14})$") || ` +
+		`variables.newEpoch.matches("^[1-9][0-9]{0,15}$") && (variables.newEpoch.size() > variables.oldEpoch.size() || ` +
 		`variables.newEpoch.size() == variables.oldEpoch.size() && variables.newEpoch > variables.oldEpoch)`},
 	{"ringLabelsKept", kept("variables.oldLabels", "variables.newLabels")},
 	{"ringNotesKept", kept("variables.oldNotes", "variables.newNotes")},
@@ -139,9 +139,9 @@ func rules(config *shardv1.ShardConfig, o Options) (condition1 string, all []adm
 	fill := strings.NewReplacer(
 		"$MEMBERS", list(append(slices.Clone(o.Managers), workers...)), "$MANAGERS", list(o.Managers),
 		"$WORKERS", list(workers), "$SHARDS", dictionary(o.Shards), "$UNCHECKED", list(o.Unchecked),
-		"$PROBE", quote(config.Namespace+"/"+fencing.Probe(ring)), "$RINGLABEL", quote(sharding.RingLabel),
+		"$PROBE", quote(config.Namespace+"/"+fencing.Probe(ring)),
 		"$OWNER", quote(sharding.OwnerLabel(ring)), "$DRAIN", quote(sharding.DrainLabel(ring)), "$EPOCH", quote(sharding.EpochAnnotation(ring)),
-		"$SUFFIX", quote("."+sharding.OwnerLabel(ring)),
+		"$MACHINERY", list([]string{sharding.RingLabel, sharding.StateLabel}), "$SUFFIX", quote("."+sharding.OwnerLabel(ring)),
 		"$ROOTS", list(roots), "$RESOURCES", list(resources), "$ROOTKIND", rootKind(config),
 		"$INNAMESPACE", inNamespace(config), "$SELECTED", selected(config), "$WORKLOAD", workload(config),
 	)
