@@ -255,6 +255,7 @@ func (k *keeper) refuse(ctx context.Context, key types.NamespacedName, h *holdin
 		return false
 	}
 	k.change(h, func(h *holding) { h.refused = time.Now() })
+	k.p.arrivals.settled(key)
 	k.p.w.metrics.stateRefused.WithLabelValues(k.ring(), string(r.Reason)).Inc()
 	klog.FromContext(ctx).Error(bad, "The state of an object can't be used, it is to go back", "object", key, "from", r.From, "reason", r.Reason)
 	k.event(key, "StateRefused", "ImportState", "shard %s can't use the state that comes from shard %s (%s): %v", self, r.From, r.Reason, bad)
@@ -266,6 +267,7 @@ func (k *keeper) refuse(ctx context.Context, key types.NamespacedName, h *holdin
 func (k *keeper) giveUp(ctx context.Context, key types.NamespacedName, h *holding, root metav1.Object, r *refusal) bool {
 	const note = "the state that comes from shard %q can't be used (%s): %s; %s"
 	if k.transfer.Required {
+		k.p.arrivals.settled(key)
 		k.change(h, func(h *holding) { h.refused, h.imports = time.Time{}, 0 })
 		k.event(key, "StateUnusable", "ImportState", note, r.From, r.Reason, r.Message,
 			"the object is not reconciled as long as it has the annotation "+StateAnnotation(k.ring()))

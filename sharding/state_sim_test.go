@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -309,13 +310,16 @@ func TestLargeStateGoesThroughSecrets(t *testing.T) {
 	})
 }
 
-func (s *sim) stateSecrets() int {
+// states returns the Secrets that hold states.
+func (s *sim) states() []*unstructured.Unstructured {
 	selector, err := labels.Parse(StateLabel)
 	if err != nil {
 		s.Fatal(err)
 	}
-	return len(s.server.List(secrets, simNamespace, selector))
+	return s.server.List(secrets, simNamespace, selector)
 }
+
+func (s *sim) stateSecrets() int { return len(s.states()) }
 
 func TestCheckpointsAreFoundByTheNextOwner(t *testing.T) {
 	simulate(t, func(s *sim) {
