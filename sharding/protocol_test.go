@@ -70,6 +70,8 @@ type storm struct {
 	workers map[string]*simWorker
 	roots   []string
 	begun   time.Time
+	// change, if there is one, makes what a process reconciles with, and adapts its options.
+	change func(process, id string) (ReconcileFunc, func(*WorkerOptions, *Controller))
 }
 
 func newStorm(s *sim, seed uint64) *storm {
@@ -150,7 +152,11 @@ func (s *storm) strike() {
 }
 
 func (s *storm) join(process, id string) *simWorker {
-	w := s.process(process, id, brief)
+	reconcile, change := ReconcileFunc(brief), func(*WorkerOptions, *Controller) {}
+	if s.change != nil {
+		reconcile, change = s.change(process, id)
+	}
+	w := s.process(process, id, reconcile, change)
 	s.workers[id] = w
 	s.clients = append(s.clients, w.client)
 	return w
