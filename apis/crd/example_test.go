@@ -37,4 +37,5 @@ func ExampleObjects() {
 	// Output:
 	// CustomResourceDefinition shardconfigs.shard.io
 	// CustomResourceDefinition shardinstances.shard.io
+	// CustomResourceDefinition shardmigrations.shard.io
 }

@@ -91,8 +91,8 @@ func TestYAMLIsObjects(t *testing.T) {
 		t.Fatal(err)
 	}
 	documents := bytes.Split(bytes.TrimPrefix(crd.YAML(), []byte("---\n")), []byte("\n---\n"))
-	if len(documents) != len(objects) || len(objects) != 2 {
-		t.Fatalf("%d documents and %d objects; want 2 of each", len(documents), len(objects))
+	if len(documents) != len(objects) || len(objects) != 3 {
+		t.Fatalf("%d documents and %d objects; want 3 of each", len(documents), len(objects))
 	}
 	for i, document := range documents {
 		var parsed unstructured.Unstructured

@@ -26,10 +26,20 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &shardv1.HandoverApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("HashRange"):
 		return &shardv1.HashRangeApplyConfiguration{}
+	case v1.SchemeGroupVersion.WithKind("MigrationCounts"):
+		return &shardv1.MigrationCountsApplyConfiguration{}
+	case v1.SchemeGroupVersion.WithKind("MigrationFailure"):
+		return &shardv1.MigrationFailureApplyConfiguration{}
+	case v1.SchemeGroupVersion.WithKind("MigrationObject"):
+		return &shardv1.MigrationObjectApplyConfiguration{}
+	case v1.SchemeGroupVersion.WithKind("MigrationSelection"):
+		return &shardv1.MigrationSelectionApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("Rebalance"):
 		return &shardv1.RebalanceApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("Scaling"):
 		return &shardv1.ScalingApplyConfiguration{}
+	case v1.SchemeGroupVersion.WithKind("ServedResource"):
+		return &shardv1.ServedResourceApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("ShardConfig"):
 		return &shardv1.ShardConfigApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("ShardConfigSpec"):
@@ -42,6 +52,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &shardv1.ShardInstanceSpecApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("ShardInstanceStatus"):
 		return &shardv1.ShardInstanceStatusApplyConfiguration{}
+	case v1.SchemeGroupVersion.WithKind("ShardMigration"):
+		return &shardv1.ShardMigrationApplyConfiguration{}
+	case v1.SchemeGroupVersion.WithKind("ShardMigrationSpec"):
+		return &shardv1.ShardMigrationSpecApplyConfiguration{}
+	case v1.SchemeGroupVersion.WithKind("ShardMigrationStatus"):
+		return &shardv1.ShardMigrationStatusApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("Target"):
 		return &shardv1.TargetApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("WorkloadReference"):

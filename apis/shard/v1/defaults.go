@@ -60,6 +60,12 @@ func (i *ShardInstance) SetDefaults() {
 	setDefault(&i.Spec.Weight, DefaultWeight)
 }
 
+// SetDefaults fills the fields of the spec that are absent, as the API server does. It changes nothing that is set, and is
+// idempotent.
+func (m *ShardMigration) SetDefaults() {
+	setDefault(&m.Spec.Reason, MigrationManual)
+}
+
 func (r *Rebalance) setDefaults() {
 	setDefault(&r.Tolerance, Ratio{milli: defaultToleranceMilli})
 	setDefault(&r.Interval.Duration, DefaultRebalanceInterval)

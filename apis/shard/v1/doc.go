@@ -1,5 +1,5 @@
-// Package v1 holds the API types of the group shard.io: ShardConfig, which describes a ring, and ShardInstance, which is one
-// shard of it.
+// Package v1 holds the API types of the group shard.io: ShardConfig, which describes a ring; ShardInstance, which is one
+// shard of it; and ShardMigration, which moves objects from one shard to another.
 //
 // # Contract
 //

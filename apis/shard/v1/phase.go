@@ -15,8 +15,11 @@ const (
 	ConditionStalled = "Stalled"
 	// ConditionOverlapping is True on the younger one of two rings that have a target in common.
 	ConditionOverlapping = "Overlapping"
-	// ConditionCovered is True when every position of the hash space belongs to exactly one shard of the ring.
+	// ConditionCovered is True on a ring when its latest audit found for every object of every target a live owner, which holds it, and
+	// every child with its root.
 	ConditionCovered = "Covered"
+	// ConditionDoublyOwned is True on a ring when two shards report at the same time to hold one object.
+	ConditionDoublyOwned = "DoublyOwned"
 )
 
 // Reasons of the condition Ready of a ShardInstance. PhaseOf knows them.

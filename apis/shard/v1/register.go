@@ -36,6 +36,8 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 		&ShardConfigList{},
 		&ShardInstance{},
 		&ShardInstanceList{},
+		&ShardMigration{},
+		&ShardMigrationList{},
 	)
 	metav1.AddToGroupVersion(scheme, SchemeGroupVersion)
 	return nil

@@ -4,7 +4,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // ShardConfigStatus is what the leading manager observed. It is written only when it changed.
 type ShardConfigStatus struct {
-	// conditions are what is the case now: Ready, Reconciling, Stalled, Overlapping, Covered, TakeOversHeld. At most 16, one per type. Written by
+	// conditions are what is the case now: Ready, Reconciling, Stalled, Overlapping, Covered, DoublyOwned, TakeOversHeld. At most 16, one per type. Written by
 	// the manager.
 	// +listType=map
 	// +listMapKey=type

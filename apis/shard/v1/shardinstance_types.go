@@ -159,8 +159,47 @@ type ShardInstanceStatus struct {
 	// +optional
 	AssignedResourceCount int64 `json:"assignedResourceCount,omitempty"`
 
+	// served are the resources that the shard has a controller for, and what it holds of each: it gets objects of these only. At
+	// most 16, none twice; none: not reported, and it gets objects of every target. Written by the worker.
+	// +listType=map
+	// +listMapKey=group
+	// +listMapKey=resource
+	// +kubebuilder:validation:MaxItems=16
+	// +optional
+	Served []ServedResource `json:"served,omitempty"`
+
 	// version is the version of the worker's program. At most 128 characters. Written by the worker.
 	// +kubebuilder:validation:MaxLength=128
 	// +optional
 	Version string `json:"version,omitempty"`
+}
+
+// ServedResource is a resource that a shard has a controller for. What it holds are the root objects whose reconcile it would start
+// now: its cache shows it as their owner, and it has not given them away. The audit compares that with the owner labels.
+type ServedResource struct {
+	// group is the API group of the resource. A DNS name of at most 253 characters, default "": the core group. Written by
+	// the worker.
+	// +default=""
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$`
+	// +optional
+	Group string `json:"group,omitempty"`
+
+	// resource is the name of the resource, such as secrets. 1 to 63 characters, required. Written by the worker.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z]([-a-z0-9]*[a-z0-9])?$`
+	Resource string `json:"resource"`
+
+	// held is how many root objects of the resource the shard holds. A count, at least 0. Written by the worker.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Held int64 `json:"held"`
+
+	// sketch summarizes which objects these are, by their UIDs: the difference of two such sets can be read from the difference of
+	// their sketches. At most 1024 characters in base64; none: the set is empty. Written by the worker.
+	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9+/]*=*$`
+	// +optional
+	Sketch string `json:"sketch,omitempty"`
 }

@@ -257,6 +257,91 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
       default: 0
+- name: com.github.shard-io.shard-controller.apis.shard.v1.MigrationCounts
+  map:
+    fields:
+    - name: failed
+      type:
+        scalar: numeric
+      default: 0
+    - name: gone
+      type:
+        scalar: numeric
+      default: 0
+    - name: moved
+      type:
+        scalar: numeric
+      default: 0
+    - name: moving
+      type:
+        scalar: numeric
+      default: 0
+    - name: returned
+      type:
+        scalar: numeric
+      default: 0
+    - name: total
+      type:
+        scalar: numeric
+      default: 0
+    - name: verifying
+      type:
+        scalar: numeric
+      default: 0
+- name: com.github.shard-io.shard-controller.apis.shard.v1.MigrationFailure
+  map:
+    fields:
+    - name: message
+      type:
+        scalar: string
+    - name: object
+      type:
+        scalar: string
+      default: ""
+    - name: reason
+      type:
+        scalar: string
+- name: com.github.shard-io.shard-controller.apis.shard.v1.MigrationObject
+  map:
+    fields:
+    - name: group
+      type:
+        scalar: string
+      default: ""
+    - name: name
+      type:
+        scalar: string
+      default: ""
+    - name: namespace
+      type:
+        scalar: string
+    - name: resource
+      type:
+        scalar: string
+- name: com.github.shard-io.shard-controller.apis.shard.v1.MigrationSelection
+  map:
+    fields:
+    - name: all
+      type:
+        scalar: boolean
+    - name: count
+      type:
+        scalar: numeric
+    - name: hashRanges
+      type:
+        list:
+          elementType:
+            namedType: com.github.shard-io.shard-controller.apis.shard.v1.HashRange
+          elementRelationship: atomic
+    - name: labelSelector
+      type:
+        namedType: LabelSelector.v1.meta.apis.pkg.apimachinery.k8s.io
+    - name: objects
+      type:
+        list:
+          elementType:
+            namedType: com.github.shard-io.shard-controller.apis.shard.v1.MigrationObject
+          elementRelationship: atomic
 - name: com.github.shard-io.shard-controller.apis.shard.v1.Ratio
   scalar: numeric
 - name: com.github.shard-io.shard-controller.apis.shard.v1.Rebalance
@@ -292,6 +377,24 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: tolerance
       type:
         namedType: com.github.shard-io.shard-controller.apis.shard.v1.Ratio
+- name: com.github.shard-io.shard-controller.apis.shard.v1.ServedResource
+  map:
+    fields:
+    - name: group
+      type:
+        scalar: string
+      default: ""
+    - name: held
+      type:
+        scalar: numeric
+      default: 0
+    - name: resource
+      type:
+        scalar: string
+      default: ""
+    - name: sketch
+      type:
+        scalar: string
 - name: com.github.shard-io.shard-controller.apis.shard.v1.ShardConfig
   map:
     fields:
@@ -477,9 +580,118 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: phase
       type:
         scalar: string
+    - name: served
+      type:
+        list:
+          elementType:
+            namedType: com.github.shard-io.shard-controller.apis.shard.v1.ServedResource
+          elementRelationship: associative
+          keys:
+          - group
+          - resource
     - name: version
       type:
         scalar: string
+- name: com.github.shard-io.shard-controller.apis.shard.v1.ShardMigration
+  map:
+    fields:
+    - name: apiVersion
+      type:
+        scalar: string
+    - name: kind
+      type:
+        scalar: string
+    - name: metadata
+      type:
+        namedType: ObjectMeta.v1.meta.apis.pkg.apimachinery.k8s.io
+      default: {}
+    - name: spec
+      type:
+        namedType: com.github.shard-io.shard-controller.apis.shard.v1.ShardMigrationSpec
+      default: {}
+    - name: status
+      type:
+        namedType: com.github.shard-io.shard-controller.apis.shard.v1.ShardMigrationStatus
+      default: {}
+- name: com.github.shard-io.shard-controller.apis.shard.v1.ShardMigrationSpec
+  map:
+    fields:
+    - name: deadline
+      type:
+        namedType: Time.v1.meta.apis.pkg.apimachinery.k8s.io
+    - name: dryRun
+      type:
+        scalar: boolean
+    - name: maxInFlight
+      type:
+        scalar: numeric
+    - name: objectsPerSecond
+      type:
+        scalar: numeric
+    - name: reason
+      type:
+        scalar: string
+    - name: ring
+      type:
+        scalar: string
+      default: ""
+    - name: selection
+      type:
+        namedType: com.github.shard-io.shard-controller.apis.shard.v1.MigrationSelection
+    - name: source
+      type:
+        scalar: string
+    - name: target
+      type:
+        scalar: string
+- name: com.github.shard-io.shard-controller.apis.shard.v1.ShardMigrationStatus
+  map:
+    fields:
+    - name: bytes
+      type:
+        scalar: numeric
+    - name: conditions
+      type:
+        list:
+          elementType:
+            namedType: Condition.v1.meta.apis.pkg.apimachinery.k8s.io
+          elementRelationship: associative
+          keys:
+          - type
+    - name: failures
+      type:
+        list:
+          elementType:
+            namedType: com.github.shard-io.shard-controller.apis.shard.v1.MigrationFailure
+          elementRelationship: atomic
+    - name: finished
+      type:
+        namedType: Time.v1.meta.apis.pkg.apimachinery.k8s.io
+    - name: lastError
+      type:
+        scalar: string
+    - name: objects
+      type:
+        namedType: com.github.shard-io.shard-controller.apis.shard.v1.MigrationCounts
+      default: {}
+    - name: observedGeneration
+      type:
+        scalar: numeric
+    - name: phase
+      type:
+        scalar: string
+    - name: reason
+      type:
+        scalar: string
+    - name: started
+      type:
+        namedType: Time.v1.meta.apis.pkg.apimachinery.k8s.io
+    - name: wouldMove
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
 - name: com.github.shard-io.shard-controller.apis.shard.v1.Target
   map:
     fields:

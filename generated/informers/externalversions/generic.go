@@ -43,6 +43,8 @@ func (f *sharedInformerFactory) ForResource(resource schema.GroupVersionResource
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Shard().V1().ShardConfigs().Informer()}, nil
 	case v1.SchemeGroupVersion.WithResource("shardinstances"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Shard().V1().ShardInstances().Informer()}, nil
+	case v1.SchemeGroupVersion.WithResource("shardmigrations"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Shard().V1().ShardMigrations().Informer()}, nil
 
 	}
 

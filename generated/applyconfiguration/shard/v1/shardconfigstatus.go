@@ -14,7 +14,7 @@ import (
 //
 // ShardConfigStatus is what the leading manager observed. It is written only when it changed.
 type ShardConfigStatusApplyConfiguration struct {
-	// conditions are what is the case now: Ready, Reconciling, Stalled, Overlapping, Covered, TakeOversHeld. At most 16, one per type. Written by
+	// conditions are what is the case now: Ready, Reconciling, Stalled, Overlapping, Covered, DoublyOwned, TakeOversHeld. At most 16, one per type. Written by
 	// the manager.
 	Conditions []metav1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the metadata.generation that this status is about. At least 0. Written by the manager.

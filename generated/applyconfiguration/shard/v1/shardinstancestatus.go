@@ -33,6 +33,9 @@ type ShardInstanceStatusApplyConfiguration struct {
 	AssignedResources []string `json:"assignedResources,omitempty"`
 	// assignedResourceCount is how many root objects the shard owns: all of them. A count, at least 0. Written by the worker.
 	AssignedResourceCount *int64 `json:"assignedResourceCount,omitempty"`
+	// served are the resources that the shard has a controller for, and what it holds of each: it gets objects of these only. At
+	// most 16, none twice; none: not reported, and it gets objects of every target. Written by the worker.
+	Served []ServedResourceApplyConfiguration `json:"served,omitempty"`
 	// version is the version of the worker's program. At most 128 characters. Written by the worker.
 	Version *string `json:"version,omitempty"`
 }
@@ -103,6 +106,19 @@ func (b *ShardInstanceStatusApplyConfiguration) WithAssignedResources(values ...
 // If called multiple times, the AssignedResourceCount field is set to the value of the last call.
 func (b *ShardInstanceStatusApplyConfiguration) WithAssignedResourceCount(value int64) *ShardInstanceStatusApplyConfiguration {
 	b.AssignedResourceCount = &value
+	return b
+}
+
+// WithServed adds the given value to the Served field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Served field.
+func (b *ShardInstanceStatusApplyConfiguration) WithServed(values ...*ServedResourceApplyConfiguration) *ShardInstanceStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithServed")
+		}
+		b.Served = append(b.Served, *values[i])
+	}
 	return b
 }
 

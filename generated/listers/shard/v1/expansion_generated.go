@@ -19,3 +19,11 @@ type ShardInstanceListerExpansion interface{}
 // ShardInstanceNamespaceListerExpansion allows custom methods to be added to
 // ShardInstanceNamespaceLister.
 type ShardInstanceNamespaceListerExpansion interface{}
+
+// ShardMigrationListerExpansion allows custom methods to be added to
+// ShardMigrationLister.
+type ShardMigrationListerExpansion interface{}
+
+// ShardMigrationNamespaceListerExpansion allows custom methods to be added to
+// ShardMigrationNamespaceLister.
+type ShardMigrationNamespaceListerExpansion interface{}

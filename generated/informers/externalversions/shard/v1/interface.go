@@ -14,6 +14,8 @@ type Interface interface {
 	ShardConfigs() TypedShardConfigInformer
 	// ShardInstances returns a ShardInstanceInformer.
 	ShardInstances() TypedShardInstanceInformer
+	// ShardMigrations returns a ShardMigrationInformer.
+	ShardMigrations() TypedShardMigrationInformer
 }
 
 type version struct {
@@ -35,4 +37,9 @@ func (v *version) ShardConfigs() TypedShardConfigInformer {
 // ShardInstances returns a TypedShardInstanceInformer.
 func (v *version) ShardInstances() TypedShardInstanceInformer {
 	return &shardInstanceInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
+}
+
+// ShardMigrations returns a TypedShardMigrationInformer.
+func (v *version) ShardMigrations() TypedShardMigrationInformer {
+	return &shardMigrationInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
 }

@@ -7,3 +7,5 @@ package v1
 type ShardConfigExpansion interface{}
 
 type ShardInstanceExpansion interface{}
+
+type ShardMigrationExpansion interface{}

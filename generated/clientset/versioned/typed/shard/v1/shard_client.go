@@ -16,6 +16,7 @@ type ShardV1Interface interface {
 	RESTClient() rest.Interface
 	ShardConfigsGetter
 	ShardInstancesGetter
+	ShardMigrationsGetter
 }
 
 // ShardV1Client is used to interact with features provided by the shard.io group.
@@ -29,6 +30,10 @@ func (c *ShardV1Client) ShardConfigs(namespace string) ShardConfigInterface {
 
 func (c *ShardV1Client) ShardInstances(namespace string) ShardInstanceInterface {
 	return newShardInstances(c, namespace)
+}
+
+func (c *ShardV1Client) ShardMigrations(namespace string) ShardMigrationInterface {
+	return newShardMigrations(c, namespace)
 }
 
 // NewForConfig creates a new ShardV1Client for the given config.

@@ -22,6 +22,10 @@ func (c *FakeShardV1) ShardInstances(namespace string) v1.ShardInstanceInterface
 	return newFakeShardInstances(c, namespace)
 }
 
+func (c *FakeShardV1) ShardMigrations(namespace string) v1.ShardMigrationInterface {
+	return newFakeShardMigrations(c, namespace)
+}
+
 // RESTClient returns a RESTClient that is used to communicate
 // with API server by this client implementation.
 func (c *FakeShardV1) RESTClient() rest.Interface {
