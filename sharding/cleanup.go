@@ -47,8 +47,8 @@ func formerResources(config *shardv1.ShardConfig) []string {
 	return slices.DeleteFunc(servedResources(config), func(r string) bool { return slices.Contains(now, r) })
 }
 
-// errOutdated: the cache does not show the ShardConfig as it is. It will in a moment.
-var errOutdated = errors.New("the ShardConfig has changed")
+// errOutdated: the cache does not show a ShardConfig or ShardInstance as it is. It will in a moment.
+var errOutdated = errors.New("it has changed")
 
 // claimConfig puts the finalizer, the term, and what is served from now on, on the ShardConfig before any object gets a label. It
 // changes config.
@@ -126,9 +126,12 @@ func (c *ringController) tearDown(ctx context.Context, config *shardv1.ShardConf
 	}
 	for _, instance := range instances {
 		err := c.shards.ShardV1().ShardInstances(c.namespace).Delete(ctx, instance.Name, metav1.DeleteOptions{
-			Preconditions: &metav1.Preconditions{UID: &instance.UID},
+			Preconditions: &metav1.Preconditions{UID: &instance.UID, ResourceVersion: &instance.ResourceVersion},
 		})
-		if ignoreNotFound(err) != nil && !apierrors.IsConflict(err) {
+		if apierrors.IsConflict(err) {
+			return errOutdated
+		}
+		if ignoreNotFound(err) != nil {
 			return err
 		}
 	}

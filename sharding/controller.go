@@ -89,6 +89,8 @@ type Controller struct {
 	// says so, and it is tried again only every SetAsideRetry. Defaults 15, 3 and 10m.
 	MaxFailures, MaxPanics int
 	SetAsideRetry          time.Duration
+
+	guard *Guard // has the objects enqueued elsewhere, instead of Reconcile and ReconcileBatch
 }
 
 // complete validates the controller and fills in the defaults.
@@ -96,7 +98,7 @@ func (c Controller) complete() (Controller, error) {
 	if c.Informer == nil {
 		return c, errors.New("controller: Informer is required")
 	}
-	if (c.Reconcile == nil) == (c.ReconcileBatch == nil) {
+	if c.guard == nil && (c.Reconcile == nil) == (c.ReconcileBatch == nil) {
 		return c, errors.New("controller: exactly one of Reconcile and ReconcileBatch is required")
 	}
 	for name, value := range map[string]*int{

@@ -2,6 +2,7 @@ package sharding_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
 
 	"github.com/shard-io/shard-controller/sharding"
 )
@@ -47,6 +49,41 @@ func ExampleWorker_Run() {
 	defer stop()
 	fmt.Println(run(ctx, &rest.Config{Host: "http://127.0.0.1:1"}))
 	// Output: worker options: ID: shard ID "": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+}
+
+// An operator that has its own queue and loop keeps them: what it takes from the queue it does within Do.
+func ExampleWorker_Guard() {
+	run := func(ctx context.Context, w *sharding.Worker, secrets cache.SharedIndexInformer, sync func(context.Context, types.NamespacedName) error) error {
+		queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[types.NamespacedName]())
+		defer queue.ShutDown()
+		guard, err := w.Guard(sharding.Controller{Informer: secrets}, func(object types.NamespacedName, _ bool) { queue.Add(object) })
+		if err != nil {
+			return err
+		}
+		go func() {
+			for {
+				object, shutdown := queue.Get()
+				if shutdown {
+					return
+				}
+				err := guard.Do(ctx, object, func(ctx context.Context) error { return sync(ctx, object) })
+				if err == nil || errors.Is(err, sharding.ErrNotOwner) {
+					queue.Forget(object) // done, or not ours (any more)
+				} else {
+					queue.AddRateLimited(object)
+				}
+				queue.Done(object)
+			}
+		}()
+		return w.Start(ctx)
+	}
+	w, err := sharding.NewWorker(&rest.Config{Host: "http://127.0.0.1:1"}, sharding.WorkerOptions{Ring: "auditor", Namespace: "audit", ID: "auditor-0"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(run(context.Background(), w, nil, nil))
+	// Output: controller: Informer is required
 }
 
 // A root with children, in batches, with limits of its own.

@@ -28,7 +28,7 @@ func (s *sim) runManager(name string, change ...func(*ManagerOptions)) *simManag
 	for _, c := range change {
 		c(&options)
 	}
-	m, err := NewManager(s.server.Config(name), options)
+	m, err := NewManager(s.connect(name), options)
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/balancer"
@@ -65,6 +66,8 @@ type membership struct {
 	// unheard are shards that may receive objects if they turn out to be alive. What belongs there waits: it is a matter of
 	// seconds after the start of a manager, and giving it to others would mean to move it soon after.
 	unheard map[string]bool
+	// served is what the shards have controllers for.
+	served servedSets
 	// ready is how many may receive objects.
 	ready int
 	// recheck is after which time the same facts may mean something else; 0 for never.
@@ -74,11 +77,17 @@ type membership struct {
 // membershipOf decides what the manager does about each shard. A shard that has released its Lease without draining is
 // waited for until grace has passed: so long may the restart of a process take without moving its objects.
 func membershipOf(facts []shardFact, grace time.Duration, now time.Time) membership {
-	m := membership{standings: make(map[string]standing, len(facts)), unheard: map[string]bool{}}
+	m := membership{standings: make(map[string]standing, len(facts)), unheard: map[string]bool{}, served: servedSets{}}
 	facts = slices.SortedFunc(slices.Values(facts), func(a, b shardFact) int { return strings.Compare(a.id, b.id) })
 	for _, f := range facts {
 		s, recheck := f.standing(grace, now)
 		m.standings[f.id] = s
+		if served, known := servedBy(f.instance); known {
+			m.served[f.id] = make(map[schema.GroupResource]bool, len(served))
+			for resource := range served {
+				m.served[f.id][resource] = true
+			}
+		}
 		if f.unheard {
 			m.unheard[f.id] = true
 		}

@@ -78,6 +78,7 @@ type workerMetrics struct {
 	handoverForced   *prometheus.CounterVec   // ring
 	leaseRenewErrors *prometheus.CounterVec   // ring
 	fencedWrites     *prometheus.CounterVec   // ring
+	fenceEnforced    *prometheus.GaugeVec     // ring
 	stateBytes       *prometheus.HistogramVec // ring, operation
 	stateRefused     *prometheus.CounterVec   // ring, reason
 	stateUnusable    *prometheus.CounterVec   // ring, reason
@@ -95,6 +96,7 @@ func newWorkerMetrics(registerer prometheus.Registerer) (*workerMetrics, error) 
 		handoverForced:   b.counter("handover_forced_total", "Hand-overs that had to cancel a reconcile in flight.", "ring"),
 		leaseRenewErrors: b.counter("lease_renew_errors_total", "Failed attempts to renew the shard's Lease.", "ring"),
 		fencedWrites:     b.counter("fenced_writes_total", "Requests that were refused in the process, as it had no right to act.", "ring"),
+		fenceEnforced:    b.gauge("fence_enforced", "1 if the API server was found to refuse what this shard may not write, when it was checked last.", "ring"),
 		stateBytes:       b.bytes("state_bytes", "Size of the states of objects by operation: export, import or checkpoint.", "ring", "operation"),
 		stateRefused:     b.counter("state_refused_total", "Objects that could not be taken over or handed over because of their state.", "ring", "reason"),
 		stateUnusable:    b.counter("state_unusable_total", "Objects that went on without their state, which was put aside.", "ring", "reason"),

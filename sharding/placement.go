@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"github.com/shard-io/shard-controller/balancer"
 )
 
@@ -22,6 +24,9 @@ type placement struct {
 	unheard map[string]bool
 	// joined are the shards that the slot table gave slots to when it last changed, and that had none before.
 	joined map[string]bool
+	// served says who has controllers for what, and views has a view for each resource that not everybody serves.
+	served servedSets
+	views  map[schema.GroupResource]*balancer.View
 }
 
 // errNoStrategy: the ShardConfig names a strategy that does not exist, and there has been no other.
@@ -32,7 +37,7 @@ var errUnheard = errors.New("the shard has yet to be seen alive")
 
 // waitsForPlacement says whether only a change of the placement can help.
 func waitsForPlacement(err error) bool {
-	return errors.Is(err, balancer.ErrNoShard) || errors.Is(err, errUnheard) || errors.Is(err, errNoStrategy)
+	return errors.Is(err, balancer.ErrNoShard) || errors.Is(err, errNotServed) || errors.Is(err, errUnheard) || errors.Is(err, errNoStrategy)
 }
 
 // place answers with an eligible shard, or with the owner of the object if it stays, or with an error.
@@ -40,14 +45,18 @@ func (p *placement) place(o balancer.Object) (balancer.Decision, error) {
 	if p == nil || p.strategy == nil {
 		return balancer.Decision{}, errNoStrategy
 	}
-	d, err := p.strategy.Place(p.view, o)
+	return p.placeIn(p.view, o)
+}
+
+func (p *placement) placeIn(view *balancer.View, o balancer.Object) (balancer.Decision, error) {
+	d, err := p.strategy.Place(view, o)
 	if err != nil || d.Shard == o.Owner && d.Shard != "" {
 		return d, err
 	}
 	if p.unheard[d.Shard] {
 		return d, errUnheard
 	}
-	if !p.eligible(d.Shard) { // strategies can be anybody's
+	if s, ok := view.Shard(d.Shard); !ok || !s.Eligible() { // strategies can be anybody's
 		return d, balancer.ErrNoShard
 	}
 	return d, nil

@@ -29,6 +29,13 @@ func maxInFlight(config *shardv1.ShardConfig) int {
 	return int(config.Spec.Handover.MaxInFlight)
 }
 
+func drainTimeoutOf(config *shardv1.ShardConfig) time.Duration {
+	if config.Spec.Handover == nil || config.Spec.Handover.DrainTimeout.Duration <= 0 {
+		return shardv1.DefaultDrainTimeout
+	}
+	return config.Spec.Handover.DrainTimeout.Duration
+}
+
 // facts joins what the ShardInstances, the Leases and the labels on objects say about shards.
 func (c *ringController) facts(instances map[string]*shardv1.ShardInstance) []shardFact {
 	c.remember(instances)

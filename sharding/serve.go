@@ -32,6 +32,8 @@ func (w *Worker) serve(ctx, run context.Context, cancel context.CancelCauseFunc)
 		running.Go(func() { p.run(working) })
 	}
 	running.Go(func() { w.presence.run(working) })
+	running.Go(func() { w.verifier.run(working) })
+	running.Go(func() { w.fenceCheck.run(working) })
 
 	drained := false
 	var err error

@@ -52,7 +52,10 @@ func (w *Worker) activate(ctx context.Context) {
 		if _, err := w.ring.wait(ctx); err != nil {
 			return
 		}
-		if err := w.trust(ctx); err != nil {
+		if err := w.fenceCheck.wait(ctx); err != nil {
+			return
+		}
+		if err := w.trust(ctx); err != nil && !planted("trust-caches") {
 			continue // only if ctx is done
 		}
 		w.act(ctx)
@@ -72,19 +75,7 @@ func (w *Worker) act(ctx context.Context) {
 	for _, p := range w.processors {
 		p.resume()
 	}
-	for w.ring.served() {
-		changed := w.ring.next()
-		if !w.ring.served() {
-			break
-		}
-		select {
-		case <-ctx.Done():
-		case <-changed:
-			continue
-		}
-		break
-	}
-	cancel(ErrRingGone) // no effect on a context that is done already
+	cancel(w.reasonToStop(ctx)) // no effect on a context that is done already
 	w.current.Store(nil)
 	w.changed()
 	active.Set(0)
@@ -92,12 +83,31 @@ func (w *Worker) act(ctx context.Context) {
 	s.close()
 }
 
+// reasonToStop returns when ctx is done, the ring is gone or a fence that is required is.
+func (w *Worker) reasonToStop(ctx context.Context) error {
+	for {
+		ring, fence := w.ring.next(), w.fenceCheck.next()
+		switch {
+		case !w.ring.served():
+			return ErrRingGone
+		case !w.fenceCheck.holds():
+			return ErrUnfenced
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ring:
+		case <-fence:
+		}
+	}
+}
+
 // trust compares the caches with the API server, so that an object that was taken from this shard while it had no
 // right to act, or by an earlier process of it, is not reconciled from a cache that does not know that yet. It returns an
 // error only if ctx is done.
 func (w *Worker) trust(ctx context.Context) error {
 	for _, p := range w.processors {
-		if !cache.WaitForCacheSync(ctx.Done(), p.synced()...) {
+		if !cache.WaitForCacheSync(ctx.Done(), p.synced()...) || planted("trust-caches") {
 			return ctx.Err()
 		}
 		for {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 	"k8s.io/klog/v2/textlogger"
@@ -49,6 +51,9 @@ type sim struct {
 	server *memapi.Server
 	ctx    context.Context
 	all    sync.WaitGroup
+
+	// wrap, if set, is around the connection of every process that is started.
+	wrap func(actor string, next http.RoundTripper) http.RoundTripper
 
 	mu      sync.Mutex
 	busy    map[types.UID]string // who reconciles the object now
@@ -84,6 +89,15 @@ func simulate(t *testing.T, f func(s *sim)) {
 type nowhere struct{}
 
 func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
+
+// connect returns the configuration of the clients of a process.
+func (s *sim) connect(actor string) *rest.Config {
+	cfg := s.server.Config(actor)
+	if s.wrap != nil {
+		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return s.wrap(actor, next) })
+	}
+	return cfg
+}
 
 // create creates an object, or fails the test.
 func (s *sim) create(gvr schema.GroupVersionResource, object map[string]any) *unstructured.Unstructured {
@@ -174,7 +188,7 @@ func (s *sim) process(name, id string, f ReconcileFunc, change ...func(*WorkerOp
 	for _, c := range change {
 		c(&options, &controller)
 	}
-	cfg := s.server.Config(name)
+	cfg := s.connect(name)
 	w, err := NewWorker(cfg, options)
 	if err != nil {
 		s.Fatal(err)

@@ -302,10 +302,6 @@ func (o *oracle) count(p *process, counted bool) {
 	}
 }
 
-// settleTime is how long after the last trouble everything is well again: two leases of patience with mass silence, two for
-// a lease that has to expire twice, and what client-go takes to connect again.
-func (w *world) settleTime() time.Duration { return 5*w.lease + 3*time.Minute }
-
 // disturb notes that something begins to go wrong; subject is the shard that it is about, if any.
 func (o *oracle) disturb(s *step, subject string) {
 	o.mu.Lock()

@@ -93,18 +93,19 @@ type plan struct {
 	growTo, growFor int // a ring that grows from 1 and shrinks to 1 again
 }
 
-// planOf makes the plan of a seed. duration is how long trouble goes on; a phase of calm follows.
+// planOf makes the plan of a seed, for at least duration. Most of that is trouble; a phase of calm follows.
 func planOf(seed uint64, duration time.Duration) *plan {
 	r := rand.New(rand.NewPCG(seed, 0x5eed))
 	p := &plan{
-		seed: seed, duration: duration, fenced: r.IntN(10) < 6, noisy: r.IntN(10) < 6,
-		workers: 2 + r.IntN(2), most: 5, roots: 6 + r.IntN(10),
-		lease:    []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 2 * time.Minute, 2 * time.Minute}[r.IntN(5)],
+		seed: seed, fenced: r.IntN(10) < 6, noisy: r.IntN(10) < 4,
+		workers: 2 + r.IntN(2), most: 4, roots: 5 + r.IntN(8),
+		lease:    []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 2 * time.Minute, 4 * time.Minute}[r.IntN(5)],
 		longWork: time.Duration(1+r.IntN(20)) * time.Second,
 	}
 	if *simulationLease > 0 {
 		p.lease = *simulationLease
 	}
+	p.duration = max(duration-p.startTime()-p.settleTime(), duration/2)
 	p.planClocks(r)
 	switch {
 	case seed%100 == 50:
@@ -115,6 +116,13 @@ func planOf(seed uint64, duration time.Duration) *plan {
 	p.planSteps(r)
 	return p
 }
+
+// startTime is how long a ring has to begin.
+func (p *plan) startTime() time.Duration { return p.lease + 10*time.Second }
+
+// settleTime is how long after the last trouble everything is well again: two leases of patience with mass silence, two for
+// a lease that has to expire twice, and what client-go takes to connect again.
+func (p *plan) settleTime() time.Duration { return 5*p.lease + 3*time.Minute }
 
 // planClocks gives some seeds clocks that differ. With a difference in rate of less than a half, no two may act; with more, only the
 // fence of the API server prevents harm.

@@ -23,7 +23,7 @@ import (
 var (
 	simulationSeeds = flag.Int("simulation.seeds", 20, "how many seeds TestSimulatedFaults goes through")
 	simulationFirst = flag.Int("simulation.first", 0, "the first of them")
-	simulationHours = flag.Duration("simulation.duration", time.Hour, "how long things go wrong in each, in simulated time")
+	simulationHours = flag.Duration("simulation.duration", time.Hour, "how long each of them is at least, in simulated time")
 	simulationLease = flag.Duration("simulation.lease", 0, "the lease duration of the rings, instead of what the seed says")
 	simulationTrace = flag.Bool("simulation.trace", false, "print what happened, also when nothing is wrong")
 )
@@ -120,13 +120,13 @@ func (w *world) live() {
 		w.join()
 	}
 	w.make(w.roots)
-	start := w.lease + 10*time.Second
+	start := w.startTime()
 	for i := range w.steps {
 		s := &w.steps[i]
 		s.at += start
 		w.agenda.add(s.at, func() { w.strike(s) })
 	}
-	for at := start; at < start+w.duration; at += w.duration / 40 {
+	for at := start; at < start+w.duration; at += w.duration / 25 {
 		w.agenda.add(at, w.useRing)
 	}
 	for next, ok := w.agenda.next(); ok; next, ok = w.agenda.next() {
@@ -168,7 +168,7 @@ func (w *world) simulatedConfig() {
 
 // useRing is what the users of the ring do: they change roots, and create and delete some.
 func (w *world) useRing() {
-	w.poke(2)
+	w.poke(1)
 	if w.work%5 == 0 {
 		w.make(1)
 	}

@@ -239,10 +239,10 @@ func (s *ringScope) observeTakeover(since time.Time) {
 // receive, as it has reconciled with the children already, or is about to.
 func (t *takeover) decide(target *rootTarget, root metav1.Object) (string, error) {
 	current := t.placer.load()
-	if to, draining := DrainTargetOf(root, t.ring); draining && current.eligible(to) {
+	if to, draining := DrainTargetOf(root, t.ring); draining && current.receives(to, target) {
 		return to, nil
 	}
-	decision, err := current.place(target.object(root.GetNamespace(), root.GetName(), t.shard))
+	decision, err := current.placeRoot(target, root.GetNamespace(), root.GetName(), t.shard)
 	if err == nil && decision.Shard == t.shard {
 		return "", fmt.Errorf("strategy keeps %s/%s on shard %s, which is dead", root.GetNamespace(), root.GetName(), t.shard)
 	}

@@ -54,6 +54,18 @@ func (s *targetSet) all() []schema.GroupVersionResource {
 	return append(resources, s.children...)
 }
 
+// rootResources returns the resources of the targets; none of no targetSet.
+func (s *targetSet) rootResources() []schema.GroupResource {
+	if s == nil {
+		return nil
+	}
+	resources := make([]schema.GroupResource, len(s.roots))
+	for i, root := range s.roots {
+		resources[i] = root.resource.GroupResource()
+	}
+	return resources
+}
+
 // rootOf returns the target that the controller of child is of, and the reference to it; nil if child isn't one of the ring.
 func (s *targetSet) rootOf(child metav1.Object) (*rootTarget, *metav1.OwnerReference) {
 	controller := metav1.GetControllerOfNoCopy(child)

@@ -52,6 +52,11 @@ type WorkerOptions struct {
 	// than the Pod's terminationGracePeriodSeconds. What is left then is taken over at once by the others. Default 25s.
 	StopTimeout time.Duration
 
+	// RequireFence makes the worker act only while the API server enforces the ring's fence (package sharding/fence) against it: Start
+	// returns an error that wraps ErrUnfenced if it does not, and a fence that is taken away while the worker runs stops
+	// it from acting until it is back. Default: whether the fence is there is checked and reported, and changes nothing.
+	RequireFence bool
+
 	// Version of the operator, for ShardInstance.status.version. Optional, at most 128 characters.
 	Version string
 
@@ -112,6 +117,7 @@ type Worker struct {
 	scope       atomic.Pointer[fencedScope] // nil before Start has found the ring
 	presence    *presence
 	verifier    *verifier
+	fenceCheck  *fenceCheck
 }
 
 // NewWorker returns a Worker for the API server that cfg points to. It does no IO. The library's own requests are not subject to
@@ -133,6 +139,7 @@ func NewWorker(cfg *rest.Config, o WorkerOptions) (*Worker, error) {
 	}
 	w.presence = newPresence(w)
 	w.verifier = newVerifier(w)
+	w.fenceCheck = newFenceCheck(w)
 	return w, nil
 }
 
@@ -200,7 +207,7 @@ func (w *Worker) Run(ctx context.Context, roots cache.SharedIndexInformer, recon
 // take the shard for dead, even in a process that was paused and has just woken up.
 func (w *Worker) Active() bool {
 	heartbeat := w.heartbeat.Load()
-	return heartbeat != nil && heartbeat.Active() && w.ring.served() && w.current.Load() != nil
+	return heartbeat != nil && heartbeat.Active() && w.ring.served() && w.fenceCheck.holds() && w.current.Load() != nil
 }
 
 // mayWrite says whether the worker itself may write to objects of the ring.
@@ -266,6 +273,9 @@ func (w *Worker) prepare(ctx context.Context) error {
 		if c.guard != nil {
 			c.guard.p.Store(p)
 		}
+	}
+	if err := w.fenceCheck.begin(ctx); err != nil {
+		return err
 	}
 	created, err := w.presence.ensure(ctx)
 	if err != nil {

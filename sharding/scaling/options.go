@@ -43,7 +43,7 @@ type Options struct {
 	// does not get shorter. 0 means that queues do not count.
 	QueueLimit float64
 	// ConsolidateBelow removes shards although the load is above DownThreshold, as long as those that stay have less than this load: the
-	// policy of those who pay. From DownThreshold up to UpThreshold * (1 - Tolerance). 0 means never.
+	// policy of those who pay. From DownThreshold up to UpThreshold, better a tenth below it; 0 means never.
 	ConsolidateBelow float64
 	// StaleAfter is the age from which a load is unknown, default 1 min.
 	StaleAfter time.Duration
@@ -118,9 +118,9 @@ func (o Options) validate() error {
 		return fmt.Errorf("scaling: MaxStepDown: %d, must be at least 1", o.MaxStepDown)
 	case !(o.QueueLimit >= 0) || math.IsInf(o.QueueLimit, 1):
 		return fmt.Errorf("scaling: QueueLimit: %v, must be a number from 0", o.QueueLimit)
-	case o.ConsolidateBelow != 0 && !(o.ConsolidateBelow >= o.DownThreshold && o.ConsolidateBelow <= o.UpThreshold*(1-o.Tolerance)):
-		return fmt.Errorf("scaling: ConsolidateBelow: %v, must be from DownThreshold to UpThreshold * (1 - Tolerance), which is %.3g to %.3g",
-			o.ConsolidateBelow, o.DownThreshold, o.UpThreshold*(1-o.Tolerance))
+	case o.ConsolidateBelow != 0 && !(o.ConsolidateBelow >= o.DownThreshold && o.ConsolidateBelow <= o.UpThreshold):
+		return fmt.Errorf("scaling: ConsolidateBelow: %v, must be from DownThreshold to UpThreshold, which are %.3g and %.3g",
+			o.ConsolidateBelow, o.DownThreshold, o.UpThreshold)
 	}
 	return o.validateModels()
 }

@@ -419,14 +419,14 @@ func TestBadOptions(t *testing.T) {
 		{Options{Sustained: -1}, "Sustained"}, {Options{Cooldown: 25 * time.Hour}, "Cooldown"}, {Options{Horizon: -1}, "Horizon"},
 		{Options{MaxStepUp: -1}, "MaxStepUp"}, {Options{MaxStepDown: -1}, "MaxStepDown"},
 		{Options{QueueLimit: -1}, "QueueLimit"}, {Options{QueueLimit: math.Inf(1)}, "QueueLimit"},
-		{Options{ConsolidateBelow: 0.2}, "0.3 to 0.72"}, {Options{ConsolidateBelow: 0.75}, "0.3 to 0.72"}, {Options{ConsolidateBelow: math.NaN()}, "ConsolidateBelow"},
+		{Options{ConsolidateBelow: 0.2}, "0.3 and 0.8"}, {Options{ConsolidateBelow: 0.81}, "0.3 and 0.8"}, {Options{ConsolidateBelow: math.NaN()}, "ConsolidateBelow"},
 		{Options{Models: []Model{nil}}, "Models[0]"}, {Options{Models: []Model{Trend{}, Trend{}}}, "Models[1]"},
 	} {
 		if _, err := New(c.o); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: error %v, want %s", c.o, err, c.want)
 		}
 	}
-	for _, o := range []Options{{}, {Tolerance: -1}, {Min: 12}, {Min: 3, UpThreshold: 0.8, DownThreshold: 0.59}, {ConsolidateBelow: 0.72}} {
+	for _, o := range []Options{{}, {Tolerance: -1}, {Min: 12}, {Min: 3, UpThreshold: 0.8, DownThreshold: 0.59}, {ConsolidateBelow: 0.8}} {
 		if _, err := New(o); err != nil {
 			t.Errorf("%+v: %v", o, err)
 		}

@@ -18,6 +18,9 @@ func Policy(namespace, ring string) string { return ring + "." + namespace + ".f
 // whether the policy is in force. The dot keeps it apart from the Leases of shards.
 func Probe(ring string) string { return "fence-probe." + ring }
 
+// NoShard is a name that no shard has, as it is not a DNS label: no manager asks for a hand-over to it.
+const NoShard = "fence.probe"
+
 // ProbeRule begins the policy's answer to an attempt to create the probe.
 const ProbeRule = "InForce"
 

@@ -1,0 +1,187 @@
+package sharding
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/shard-io/shard-controller/internal/memapi"
+	"github.com/shard-io/shard-controller/sharding/internal/fencing"
+)
+
+// policyRefusal is what an API server says in the name of a policy.
+func policyRefusal(policy, message string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden,
+		Message: fmt.Sprintf("leases.coordination.k8s.io %q is forbidden: ValidatingAdmissionPolicy '%s' with binding '%s' denied request: %s",
+			fencing.Probe("r"), policy, policy, message),
+	}}
+}
+
+func forbidden(message string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: message,
+	}}
+}
+
+func TestFenceAnswer(t *testing.T) {
+	policy := fencing.Policy("ns", "r")
+	tests := []struct {
+		name   string
+		err    error
+		status metav1.ConditionStatus
+		reason string
+	}{
+		{"accepted", nil, metav1.ConditionFalse, "NotInForce"},
+		{"accepted before", apierrors.NewAlreadyExists(leases.GroupResource(), "x"), metav1.ConditionFalse, "NotInForce"},
+		{"refused by the fence", policyRefusal(policy, `fence of ring "r" [InForce]: the caller is shard "a" (u)`), metav1.ConditionTrue, "InForce"},
+		{"taken for another shard", policyRefusal(policy, `fence of ring "r" [InForce]: the caller is shard "ab" (u)`), metav1.ConditionFalse, "NotThisShard"},
+		{"taken for nobody", policyRefusal(policy, `fence of ring "r" [InForce]: the caller is neither manager nor worker (u)`), metav1.ConditionFalse, "NotThisShard"},
+		{"refused by RBAC", forbidden(`leases.coordination.k8s.io is forbidden: User "u" cannot create resource "leases"`), metav1.ConditionUnknown, "CannotCheck"},
+		{"refused by the fence of another namespace", policyRefusal(fencing.Policy("other", "r"), `fence of ring "r" [InForce]: the caller is shard "a" (u)`), metav1.ConditionUnknown, "CannotCheck"},
+		{"a policy that can't be evaluated", policyRefusal(policy, `expression 'x' resulted in error: no such key`), metav1.ConditionUnknown, "CannotCheck"},
+		{"a server that has just started", forbidden("leases.coordination.k8s.io \"x\" is forbidden: not yet ready to handle request"), "", ""},
+		{"too many requests", apierrors.NewTooManyRequests("later", 1), "", ""},
+		{"no server", errors.New("connection refused"), "", ""},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			v := fenceAnswer(tc.err, "ns", "r", fencing.ProbeAnswer("r", "a"))
+			if v.status != tc.status || v.reason != tc.reason {
+				t.Errorf("%q, %q (%s), want %q, %q", v.status, v.reason, v.message, tc.status, tc.reason)
+			}
+		})
+	}
+	if v := fenceAnswer(forbidden(strings.Repeat("é", 4000)), "ns", "r", ""); len(v.message) > 1200 {
+		t.Errorf("a message of %d bytes", len(v.message))
+	}
+}
+
+// fenceOf lets the server of the simulation answer like one with a fence. The Lease and the targets are refused while the numbers are not 0.
+func fenceOf(s *sim) (lease, targets *atomic.Int32) {
+	lease, targets = &atomic.Int32{}, &atomic.Int32{}
+	policy := fencing.Policy(simNamespace, simRing)
+	s.server.Admit(func(a memapi.Admission) error {
+		switch {
+		case lease.Load() != 0 && a.Request.Resource == leases && a.Request.Name == fencing.Probe(simRing):
+			return policyRefusal(policy, fencing.ProbeAnswer(simRing, a.Request.Actor)+" (u)")
+		case targets.Load() != 0 && a.Request.Resource == secrets && a.New.GetLabels()[OwnerLabel(simRing)] == fencing.NoShard:
+			return policyRefusal(policy, fmt.Sprintf("fence of ring %q [HandOver]: no", simRing))
+		}
+		return nil
+	})
+	return lease, targets
+}
+
+func required(o *WorkerOptions, _ *Controller) { o.RequireFence = true }
+
+func fenceCondition(s *sim, id string) string {
+	c := meta.FindStatusCondition(s.instance(id).Status.Conditions, conditionFence)
+	if c == nil {
+		return ""
+	}
+	return string(c.Status) + " " + c.Reason
+}
+
+func TestFenceIsReported(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		lease, targets := fenceOf(s)
+		registry := prometheus.NewRegistry()
+		w := s.worker("a", nil, func(o *WorkerOptions, _ *Controller) { o.Registerer = registry })
+		gauge := func() float64 { return testutil.ToFloat64(w.metrics.fenceEnforced) }
+		s.settle(time.Minute)
+		wants(s, "acts without a fence that it does not require", w.Active(), true)
+		wants(s, "condition", fenceCondition(s, "a"), "False NotInForce")
+		wants(s, "gauge", gauge(), 0)
+		lease.Store(1)
+		targets.Store(1)
+		s.settle(2 * fenceInterval)
+		wants(s, "condition with a fence", fenceCondition(s, "a"), "True InForce")
+		wants(s, "gauge", gauge(), 1)
+		targets.Store(0)
+		s.secret("o", "a")
+		s.settle(2 * fenceLook)
+		wants(s, "condition with a fence around nothing", fenceCondition(s, "a"), "False NotInForce")
+		wants(s, "owner after the dry run", s.ownership(secrets, "o"), "a")
+		targets.Store(1)
+		s.settle(2 * fenceInterval)
+		wants(s, "condition", fenceCondition(s, "a"), "True InForce")
+		before := s.server.Revision()
+		lease.Store(0)
+		s.settle(2 * fenceInterval)
+		wants(s, "condition when the policy was deleted", fenceCondition(s, "a"), "False NotInForce")
+		wants(s, "gauge", gauge(), 0)
+		wants(s, "no Lease was created", s.holder(fencing.Probe(simRing)), "")
+		if s.server.Revision() == before {
+			t.Error("the condition was not written")
+		}
+	})
+}
+
+func TestWorkerThatRequiresAFence(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		s.secret("o", "a")
+		lease, targets := fenceOf(s)
+		w := s.worker("a", nil, required)
+		s.settle(fencePatience / 2)
+		lease.Store(1) // installed while the worker waits
+		targets.Store(1)
+		s.settle(5 * time.Second)
+		wants(s, "active", w.Active(), true)
+		wants(s, "reconciled", s.took(), "a o")
+		lease.Store(0)
+		s.settle(2 * fenceIntervalRequired)
+		wants(s, "active without the fence", w.Active(), false)
+		s.label(secrets, "o", "x", "y")
+		s.settle(time.Minute)
+		wants(s, "reconciled without the fence", s.took(), "")
+		wants(s, "holder of the Lease", s.holder("a"), "a")
+		lease.Store(1)
+		s.settle(2 * fenceIntervalRequired)
+		wants(s, "active with the fence", w.Active(), true)
+		wants(s, "reconciled with the fence", s.took(), "a o")
+	})
+}
+
+func TestWorkerDoesNotStartUnfenced(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		w := s.worker("a", nil, required)
+		s.settle(2 * fencePatience)
+		<-w.ended
+		if !errors.Is(w.err, ErrUnfenced) || !strings.Contains(w.err.Error(), fencing.Policy(simNamespace, simRing)) {
+			t.Errorf("Start returned %v", w.err)
+		}
+		wants(s, "holder of the Lease", s.holder("a"), "")
+	})
+}
+
+func TestFenceCheckOutlivesAnOutage(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		lease, targets := fenceOf(s)
+		lease.Store(1)
+		targets.Store(1)
+		w := s.worker("a", nil, required)
+		s.settle(10 * time.Second)
+		wants(s, "active", w.Active(), true)
+		s.server.SetDown(true)
+		s.settle(5 * time.Minute)
+		s.server.SetDown(false)
+		s.settle(time.Minute)
+		wants(s, "active after the outage", w.Active(), true)
+		wants(s, "the fence holds", w.fenceCheck.holds(), true)
+	})
+}
