@@ -53,7 +53,7 @@ func main() {
 	flag.StringVar(&o.window, "window", "", "file whose only byte counts the reconciles between look and write")
 	flag.BoolVar(&o.fenced, "fenced", false, "write through the client-side fence")
 	flag.DurationVar(&o.work, "work", 50*time.Millisecond, "time between look and write")
-	flag.IntVar(&o.verbosity, "v", 2, "how much to log, 0 to 10")
+	flag.IntVar(&o.verbosity, "v", 4, "how much to log, 0 to 10")
 	flag.Parse()
 	setupLogging(os.Stderr, o.verbosity)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)

@@ -24,7 +24,7 @@ import (
 const (
 	requestLimit = 10 * time.Second       // of one write
 	hammerPace   = 5 * time.Millisecond   // between two writes of a hammer
-	workPause    = 150 * time.Millisecond // between two reconciles of an object
+	workPause    = 400 * time.Millisecond // between two reconciles of an object
 )
 
 // operator reconciles Secrets.
@@ -94,7 +94,7 @@ func (o *operator) write(ctx context.Context, root *corev1.Secret) error {
 	case errors.Is(err, sharding.ErrFenced):
 		klog.InfoS(trial.FencedMessage, "object", klog.KObj(root), "stamp", stamp)
 	case err != nil && !isGone(err):
-		klog.V(3).InfoS("A write was refused or lost", "object", klog.KObj(root), "stamp", stamp, "err", err)
+		klog.V(5).InfoS("A write was refused or lost", "object", klog.KObj(root), "stamp", stamp, "err", err)
 	}
 	return err
 }
