@@ -26,6 +26,8 @@
 //   - Every plan says why it moves something or why not, in one word for programs and a sentence for people.
 //   - Equal arguments give equal plans in every process. Wrong input is an error that names the field, never a panic, and has no effect.
 //
+// [Regroup] changes the members of a ring that a planner balances, without undoing what the planner has done.
+//
 // # What is not promised
 //
 //   - Balance by strategies: they place, they do not move what is placed well enough. Moving is the work of a planner.

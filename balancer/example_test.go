@@ -98,3 +98,19 @@ func ExamplePlanner_Slots() {
 	// [1073741824-4294967295]
 	// the largest slot is 50 % of all load
 }
+
+// The planner has given b less, because it is slow. When c joins, that stays so: a and b give c its share in proportion.
+func ExampleRegroup() {
+	former, _ := ring.FromRanges([]ring.Claim{
+		{Member: ring.Member{ID: "a"}, Ranges: []ring.Range{{Start: 0, End: 1<<31 + 1<<30 - 1}}},
+		{Member: ring.Member{ID: "b"}, Ranges: []ring.Range{{Start: 1<<31 + 1<<30, End: 1<<32 - 1}}},
+	})
+	next, _ := balancer.Regroup(former, []ring.Member{{ID: "a"}, {ID: "b"}, {ID: "c"}}, nil)
+	for _, m := range next.Members() {
+		fmt.Printf("%s %.2f\n", m.ID, next.Share(m.ID))
+	}
+	// Output:
+	// a 0.50
+	// b 0.17
+	// c 0.33
+}

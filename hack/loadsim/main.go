@@ -63,9 +63,10 @@ func playWaves(table *bytes.Buffer, docs string, days int) error {
 		astray time.Duration
 		name   string
 	}{{0, "at the same times"}, {40 * time.Minute, "up to 40 min astray"}} {
-		results := make([]loadsim.Result, 0, 6)
+		results := make([]loadsim.Result, 0, 7)
 		for _, s := range []loadsim.Scenario{
-			loadsim.Wave("wave", days, c.astray, loadsim.WaveScaler()),
+			loadsim.Wave("wave", days, c.astray, loadsim.WaveScaler(30*time.Second)),
+			loadsim.Wave("scaler, sustained 10 s", days, c.astray, loadsim.WaveScaler(10*time.Second)),
 			loadsim.Wave("HPA, target 0.65", days, c.astray, newHPA(0.65)),
 			loadsim.Wave("HPA, target 0.7", days, c.astray, newHPA(0.7)),
 			loadsim.Wave("HPA, target 0.75", days, c.astray, newHPA(0.75)),
@@ -83,7 +84,7 @@ func playWaves(table *bytes.Buffer, docs string, days int) error {
 		}
 		fmt.Println("played waves with spikes", c.name)
 		if c.astray == 0 {
-			ours, hpa := lastDay(results[0]), lastDay(results[2])
+			ours, hpa := lastDay(results[0]), lastDay(results[3])
 			if err := chart(filepath.Join(docs, "img", "scaling-wave.svg"), ours, hpa); err != nil {
 				return err
 			}

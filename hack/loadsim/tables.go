@@ -53,7 +53,7 @@ func moved(r loadsim.Result) string {
 func waveRow(spikes string, r, static loadsim.Result) string {
 	name := r.Name
 	if name == "wave" {
-		name = "scaler: 0.8, consolidating below 0.7, trend and season"
+		name = "scaler, sustained 30 s"
 	}
 	return fmt.Sprintf("| %s | %s | %.0f | %.0f %% | %.3f %% | %.3f %% | %.2f s | %d |\n", spikes, name, r.ShardHours, 100*(1-r.ShardHours/static.ShardHours),
 		100*r.Overload, 100*r.OverloadSince(24*time.Hour), r.Delayed, len(r.Changes))

@@ -160,7 +160,8 @@ func (c *cluster) proceed() error {
 	if !changed {
 		return nil
 	}
-	next, err := c.ring.Assign(c.members(), ring.Tolerance(0.1), ring.Loads(c.work))
+	_, loads := c.round()
+	next, err := balancer.Regroup(c.ring, c.members(), loads)
 	if err != nil {
 		return err
 	}

@@ -114,13 +114,29 @@ func TestUnevenShards(t *testing.T) {
 	}
 }
 
+// TestSlowShardJoins checks that a slow shard, once it has less, keeps less when others join: nothing has to be evened out again.
+func TestSlowShardJoins(t *testing.T) {
+	s := scenario(t, "slow-shard")
+	s.Demand = Step(5, 9.5, 20*time.Minute)
+	r := run(t, s)
+	worst := 0.0
+	for _, p := range r.Points {
+		if p.At > 5*time.Minute {
+			worst = max(worst, p.Imbalance)
+		}
+	}
+	if len(r.Changes) == 0 || worst > 1.15 {
+		t.Errorf("imbalance up to %.3f, changes %v, plans %v", worst, r.Changes, r.Plans)
+	}
+}
+
 // TestWaveGoals compares days of waves with spikes with static peak sizing and with the HorizontalPodAutoscaler.
 func TestWaveGoals(t *testing.T) {
 	if testing.Short() {
 		t.Skip("days")
 	}
 	const days = 5
-	ours := run(t, Wave("ours", days, 0, WaveScaler()))
+	ours := run(t, Wave("ours", days, 0, WaveScaler(scaling.DefaultSustained)))
 	hpa := run(t, Wave("hpa", days, 0, &HPA{Min: 2, Max: 20, Target: 0.7}))
 	peak := run(t, Static(Wave("static", days, 0, nil)))
 	text := ""

@@ -39,10 +39,11 @@ func Wave(name string, days int, astray time.Duration, decide Decider) Scenario 
 	}
 }
 
-// WaveScaler is the scaler that the report shows for the wave: it consolidates, and learns what is the same every day.
-func WaveScaler() *Scaler {
+// WaveScaler is a scaler for the wave: it wants a load of at most 0.72, consolidates, and learns what is the same every day.
+func WaveScaler(sustained time.Duration) *Scaler {
 	return mustScaler(scaling.Options{
-		Min: 2, Max: 20, ConsolidateBelow: 0.7, Horizon: horizon, Models: []scaling.Model{scaling.Trend{}, scaling.Seasonal{}},
+		Min: 2, Max: 20, UpThreshold: 0.72, ConsolidateBelow: 0.72, Sustained: sustained, Horizon: horizon,
+		Models: []scaling.Model{scaling.Trend{}, scaling.Seasonal{}},
 	})
 }
 

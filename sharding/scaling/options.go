@@ -42,7 +42,7 @@ type Options struct {
 	// QueueLimit is how many objects may wait per shard, on average. Above it a shard is added, one at a time and only as long as the queue
 	// does not get shorter. 0 means that queues do not count.
 	QueueLimit float64
-	// ConsolidateBelow removes shards although the load is above DownThreshold, as long as those that stay have less than this load: the
+	// ConsolidateBelow removes shards although the load is above DownThreshold, as long as those that stay have at most this load: the
 	// policy of those who pay. From DownThreshold up to UpThreshold, better a tenth below it; 0 means never.
 	ConsolidateBelow float64
 	// StaleAfter is the age from which a load is unknown, default 1 min.
