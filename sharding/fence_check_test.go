@@ -73,7 +73,7 @@ func fenceOf(s *sim) (lease, targets *atomic.Int32) {
 	policy := fencing.Policy(simNamespace, simRing)
 	s.server.Admit(func(a memapi.Admission) error {
 		switch {
-		case lease.Load() != 0 && a.Request.Resource == leases && a.Request.Name == fencing.Probe(simRing):
+		case lease.Load() != 0 && a.Request.Resource == leases && a.New != nil && a.New.GetName() == fencing.Probe(simRing):
 			return policyRefusal(policy, fencing.ProbeAnswer(simRing, a.Request.Actor)+" (u)")
 		case targets.Load() != 0 && a.Request.Resource == secrets && a.New.GetLabels()[OwnerLabel(simRing)] == fencing.NoShard:
 			return policyRefusal(policy, fmt.Sprintf("fence of ring %q [HandOver]: no", simRing))
@@ -122,7 +122,7 @@ func TestFenceIsReported(t *testing.T) {
 		s.settle(2 * fenceInterval)
 		wants(s, "condition when the policy was deleted", fenceCondition(s, "a"), "False NotInForce")
 		wants(s, "gauge", gauge(), 0)
-		wants(s, "no Lease was created", s.holder(fencing.Probe(simRing)), "")
+		wants(s, "no Lease was created", s.holder(fencing.Probe(simRing)), "no lease")
 		if s.server.Revision() == before {
 			t.Error("the condition was not written")
 		}
@@ -164,7 +164,7 @@ func TestWorkerDoesNotStartUnfenced(t *testing.T) {
 		if !errors.Is(w.err, ErrUnfenced) || !strings.Contains(w.err.Error(), fencing.Policy(simNamespace, simRing)) {
 			t.Errorf("Start returned %v", w.err)
 		}
-		wants(s, "holder of the Lease", s.holder("a"), "")
+		wants(s, "holder of the Lease", s.holder("a"), "no lease")
 	})
 }
 

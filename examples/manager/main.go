@@ -3,6 +3,10 @@
 //
 // Any number of managers may run; one is elected and works. Run manager -h for
 // the flags.
+//
+// The command "manager install" is for administrators: it installs the
+// CustomResourceDefinitions and the fences of the rings (package fence), or
+// prints them. Run manager install -h for its flags.
 package main
 
 import (
@@ -13,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/shard-io/shard-controller/examples/internal/process"
@@ -57,6 +62,13 @@ func (o *options) validate() error {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "install" {
+		os.Args = slices.Delete(os.Args, 1, 2)
+		i := installer{out: os.Stdout}
+		p := process.Program{Name: "manager install", Register: i.register, Validate: i.validate}
+		p.Run = func(ctx context.Context) error { return i.run(ctx, &p.Flags) }
+		p.Main()
+	}
 	var o options
 	p := process.Program{Name: "manager", Register: o.register, Validate: o.validate}
 	p.Run = func(ctx context.Context) error { return run(ctx, &o, &p.Flags) }

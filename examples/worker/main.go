@@ -34,6 +34,7 @@ type options struct {
 	keepOnStop          bool
 	stopTimeout         time.Duration
 	journal             string
+	requireFence        bool
 }
 
 func (o *options) register(set *flag.FlagSet) {
@@ -45,6 +46,8 @@ func (o *options) register(set *flag.FlagSet) {
 	set.BoolVar(&o.keepOnStop, "keep-on-stop", false,
 		"keep the objects for the next process of this name, as in a StatefulSet, instead of handing them over")
 	set.DurationVar(&o.stopTimeout, "stop-timeout", 25*time.Second, "how long to wait for the hand-over when stopped")
+	set.BoolVar(&o.requireFence, "require-fence", false,
+		"act only while the API server refuses what this shard may not write: see manager install")
 	set.StringVar(&o.journal, "journal", "", "file to append a journal of reconciles and writes to; empty: none")
 }
 

@@ -54,7 +54,7 @@ func (w *worker) run(ctx context.Context) error {
 	shard, err := sharding.NewWorker(cfg, sharding.WorkerOptions{
 		Ring: w.options.ring, Namespace: w.options.namespace, ID: w.options.id,
 		Weight: int32(w.options.weight), KeepOnStop: w.options.keepOnStop, StopTimeout: w.options.stopTimeout,
-		Version: version(), Registerer: registry,
+		Version: version(), Registerer: registry, RequireFence: w.options.requireFence,
 	})
 	if err != nil {
 		return err
