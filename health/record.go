@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -94,8 +95,8 @@ func hold(l *coordinationv1.Lease, holder string, t Timing, now time.Time) *coor
 		return l
 	}
 	transitions := int32(0)
-	if old := l.Spec.LeaseTransitions; old != nil {
-		transitions = *old + 1
+	if old := l.Spec.LeaseTransitions; old != nil && *old < math.MaxInt32 {
+		transitions = *old + 1 // else somebody has written nonsense, and the server takes nothing beyond
 	}
 	l.Spec.HolderIdentity, l.Spec.AcquireTime, l.Spec.LeaseTransitions = &holder, &stamp, &transitions
 	return l

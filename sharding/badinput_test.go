@@ -53,7 +53,7 @@ func oddLeases() map[string]struct {
 	}
 }
 
-func (s *sim) lease(name string, spec map[string]any) {
+func (s *sim) oddLease(name string, spec map[string]any) {
 	s.create(leases, map[string]any{"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
 		"metadata": map[string]any{"name": name, "namespace": simNamespace, "labels": map[string]any{RingLabel: simRing}}, "spec": spec})
 }
@@ -63,7 +63,7 @@ func TestOddLeasesKeepNothingUnowned(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, func(s *sim) {
 				s.config()
-				s.lease("x", oddLeases()[name].spec) // with times of the bubble
+				s.oddLease("x", oddLeases()[name].spec) // with times of the bubble
 				for i := range 5 {
 					s.child(fmt.Sprint("c", i), "x", s.secret(fmt.Sprint("o", i), "x"))
 				}
@@ -82,7 +82,7 @@ func TestOddLeasesKeepNoShardFromComing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			simulate(t, func(s *sim) {
 				s.config()
-				s.lease("x", oddLeases()[name].spec)
+				s.oddLease("x", oddLeases()[name].spec)
 				x := s.worker("x", nil)
 				s.settle(odd.wait + time.Minute)
 				wants(s, "active", x.Active(), true)
@@ -109,8 +109,8 @@ func TestOddLabelsOfARoot(t *testing.T) {
 		"to be handed over, and unowned":       {map[string]string{drain: "b"}, "", "a@1"},
 		"to be handed over, an empty owner":    {map[string]string{owner: "", drain: "ghost"}, "", "a@1"},
 		"to be handed over to nobody":          {map[string]string{owner: "a", drain: ""}, "4", "a@4"},
-		"to be handed over to a ghost":         {map[string]string{owner: "a", drain: "ghost"}, "4", "a@4"},
-		"to be handed over to what is no name": {map[string]string{owner: "a", drain: "No_Name"}, "4", "a@4"},
+		"to be handed over to a ghost":         {map[string]string{owner: "a", drain: "ghost"}, "4", "a@6"},
+		"to be handed over to what is no name": {map[string]string{owner: "a", drain: "No_Name"}, "4", "a@6"},
 		"to be handed over to itself":          {map[string]string{owner: "a", drain: "a"}, "4", "a@4"},
 		"an epoch that is no number":           {nil, "many", "a@1"},
 		"an epoch below zero":                  {nil, "-5", "a@1"},
@@ -159,9 +159,11 @@ func TestRootWithTenThousandLabels(t *testing.T) {
 		wants(s, "assigned", s.ownership(secrets, "o"), "a@1")
 		s.worker("b", nil)
 		s.settle(20 * time.Second)
-		s.edit(instances, simNamespace, s.ownership(secrets, "o")[:1], set(true, "spec", "draining"))
+		owner, _ := OwnerOf(s.server.Get(secrets, "ns", "o"), simRing)
+		s.edit(instances, simNamespace, owner, set(true, "spec", "draining"))
 		s.settle(20 * time.Second)
-		wants(s, "handed over", s.ownership(secrets, "o"), fmt.Sprintf("b@%d", EpochOf(s.server.Get(secrets, "ns", "o"), simRing)))
+		heir, _ := OwnerOf(s.server.Get(secrets, "ns", "o"), simRing)
+		wants(s, "handed over", heir, map[string]string{"a": "b", "b": "a"}[owner])
 		wants(s, "child away from its root", s.astray(), 0)
 		wants(s, "labels of the user", len(s.server.Get(secrets, "ns", "o").GetLabels()), 10001)
 	})

@@ -91,10 +91,16 @@ func (p *processor) run(ctx context.Context) {
 	running.Go(func() { p.restoreEpochs(ctx) })
 	running.Go(func() { p.keeper.run(ctx) })
 	<-ctx.Done()
+	p.shutDown()
+	running.Wait()
+}
+
+// shutDown ends the goroutines of the queues.
+func (p *processor) shutDown() {
 	p.departed.ShutDown()
 	p.lowered.ShutDown()
 	p.queue.ShutDown()
-	running.Wait()
+	p.keeper.jobs.ShutDown()
 }
 
 // collect adds to a key those that wait already, up to the size of a batch.

@@ -242,6 +242,9 @@ func (w *Worker) Start(ctx context.Context) error {
 	w.startEvents(run)
 	w.watchRing(run)
 	if err := w.prepare(ctx); err != nil {
+		for _, p := range w.processors {
+			p.shutDown()
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
