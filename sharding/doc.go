@@ -6,6 +6,11 @@
 //   - At most one shard acts on an object at a time: through assignment, hand-over, take-over, restart, partition, pause and
 //     change of the manager. "Acts" means: runs a reconcile that this package has started, and writes with its context through
 //     a client of [Worker.FencedConfig].
+//   - A write through a client of [Worker.FencedConfig] to a root or child that the shard does not own, as far as this process can know, is
+//     refused, whatever its context.
+//   - An object's UID and epoch are a fencing token for systems outside of Kubernetes: see [TokenFromContext].
+//   - A manager that was paused while another began to lead does not undo what that has done: its writes carry the version on which they
+//     were decided, end with its leadership, and carry its term.
 //   - An object's owner is what its label says. It changes by one write that carries a resourceVersion, and the annotation
 //     with its epoch grows by one in the same write. There is no moment without an owner in a hand-over.
 //   - The children of a root (objects it controls, of the resources that the ring lists) are given to the new owner before the
@@ -23,8 +28,8 @@
 //   - Exclusion against what the API server can't see. A process that is paused between the check of its right to act and the
 //     request itself, for longer than a third of its Lease, can send that request late. All writes of this package carry a
 //     resourceVersion and are refused then; the operator's own should, too.
-//   - Anything about goroutines that a reconcile leaves behind, about writes without its context, and about clients
-//     without [Worker.FencedConfig].
+//   - Anything about clients without [Worker.FencedConfig], and about what goroutines that a reconcile leaves behind do to
+//     objects that the ring does not name.
 //   - Grandchildren. A child is what a root controls directly.
 //   - That an object is never reconciled twice without a change. It is, after every change of owner and every interruption.
 //   - The placement of objects that users label by hand. The manager corrects an owner that does not exist, and takes any
