@@ -22,7 +22,7 @@ type luggage struct {
 // is. An error that is a stateError declines the hand-over; others may pass.
 func (k *keeper) luggage(ctx context.Context, key types.NamespacedName, root metav1.Object) (luggage, error) {
 	h, now, ok := k.look(key)
-	if !k.stateful() || !ok || !now.of(root, k.ring()) || !now.ready {
+	if !k.stateful() || !ok || !now.of(root, k.ring()) || !now.ready && !planted("return-without-state") {
 		return luggage{change: keepAnnotation}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, k.p.w.drainTimeout())

