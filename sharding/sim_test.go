@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -25,6 +26,8 @@ import (
 	"k8s.io/klog/v2/textlogger"
 
 	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	"github.com/shard-io/shard-controller/generated/applyconfiguration"
+	shardscheme "github.com/shard-io/shard-controller/generated/clientset/versioned/scheme"
 	"github.com/shard-io/shard-controller/internal/memapi"
 )
 
@@ -46,6 +49,9 @@ var (
 	leases     = schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"}
 )
 
+// shardTypes let manager and worker apply conditions of their own to one object.
+var shardTypes = map[string]managedfields.TypeConverter{shardv1.GroupName: applyconfiguration.NewTypeConverter(shardscheme.Scheme)}
+
 type sim struct {
 	*testing.T
 	server *memapi.Server
@@ -66,7 +72,7 @@ func simulate(t *testing.T, f func(s *sim)) {
 	t.Helper()
 	utilruntime.ErrorHandlers = nil // the default one sleeps, for years in virtual time
 	synctest.Test(t, func(t *testing.T) {
-		server, err := memapi.New(memapi.Options{Resources: append(memapi.CoreResources(), memapi.ShardResources()...), Seed: 1})
+		server, err := memapi.New(memapi.Options{Resources: append(memapi.CoreResources(), memapi.ShardResources()...), Seed: 1, TypeConverters: shardTypes})
 		if err != nil {
 			t.Fatal(err)
 		}

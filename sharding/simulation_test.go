@@ -9,6 +9,7 @@ import (
 	"runtime/pprof"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +26,7 @@ var (
 	simulationFirst = flag.Int("simulation.first", 0, "the first of them")
 	simulationHours = flag.Duration("simulation.duration", time.Hour, "how long each of them is at least, in simulated time")
 	simulationLease = flag.Duration("simulation.lease", 0, "the lease duration of the rings, instead of what the seed says")
+	simulationOne   = flag.Bool("simulation.one", false, "end at the first seed that fails")
 	simulationTrace = flag.Bool("simulation.trace", false, "print what happened, also when nothing is wrong")
 )
 
@@ -45,6 +47,9 @@ func TestSimulatedFaults(t *testing.T) {
 			seed := uint64(*simulationFirst + i)
 			t.Run(fmt.Sprint(seed), func(t *testing.T) {
 				t.Parallel()
+				if *simulationOne && simulationFailed.Load() {
+					t.Skip("another seed has failed")
+				}
 				r := newReport()
 				defer func() { total.add(r) }()
 				defer watchdog(seed)()
@@ -59,7 +64,10 @@ func TestSimulatedFaults(t *testing.T) {
 	total.judge(t)
 }
 
-var quiet sync.Once
+var (
+	quiet            sync.Once
+	simulationFailed atomic.Bool
+)
 
 // watchdog ends the process when a seed takes so much real time that its virtual time must have stopped: in a bubble, that is what
 // becomes of a mutex that is held while somebody waits for the clock.
@@ -74,7 +82,7 @@ func watchdog(seed uint64) (stop func()) {
 // simulateSeed runs one seed, and fails the test if a promise is broken.
 func simulateSeed(t *testing.T, seed uint64, r *simReport) {
 	synctest.Test(t, func(t *testing.T) {
-		server, err := memapi.New(memapi.Options{Resources: append(memapi.CoreResources(), memapi.ShardResources()...), Seed: seed, RequestLog: -1})
+		server, err := memapi.New(memapi.Options{Resources: append(memapi.CoreResources(), memapi.ShardResources()...), Seed: seed, RequestLog: -1, TypeConverters: shardTypes})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,6 +100,7 @@ func simulateSeed(t *testing.T, seed uint64, r *simReport) {
 		w.live()
 		r.take(w)
 		if len(w.oracle.broken) > 0 {
+			simulationFailed.Store(true)
 			t.Errorf("%s\nplan:\n%s\nlast events:\n%s\nrepeat with: go test ./sharding -run 'TestSimulatedFaults$' -simulation.first=%d -simulation.seeds=1 -simulation.trace",
 				strings.Join(w.oracle.broken, "\n"), w.plan, w.trace.last(150), seed)
 		} else if *simulationTrace {
@@ -110,7 +119,7 @@ func (w *world) live() {
 		w.noise = memapi.Faults{Rates: map[memapi.Fault]float64{
 			memapi.TooManyRequests: .003, memapi.InternalError: .004, memapi.Unavailable: .003, memapi.ServerTimeout: .002, memapi.ConnectionReset: .003,
 			memapi.LostResponse: .004, memapi.Duplicate: .002, memapi.Conflict: .003, memapi.Expired: .002, memapi.Hang: .0005, memapi.LateResponse: .0005,
-		}, MaxLatency: 20 * time.Millisecond, WatchDrop: .2, WatchGone: .1, WatchStall: .1, StallFor: w.lease / 4}
+		}, MaxLatency: 20 * time.Millisecond, WatchDrop: .2, WatchGone: .1, WatchStall: .1, StallFor: w.leaseFor / 4}
 	}
 	w.simulatedConfig()
 	for range 2 {
@@ -132,7 +141,7 @@ func (w *world) live() {
 	for next, ok := w.agenda.next(); ok; next, ok = w.agenda.next() {
 		w.settle(next.at - w.now())
 		next.do()
-		if len(w.oracle.broken) > 0 {
+		if len(w.oracle.broken) > 0 || *simulationOne && simulationFailed.Load() {
 			w.mendAll()
 			return // what follows would only hide it
 		}
@@ -159,7 +168,7 @@ func (w *world) simulatedConfig() {
 		"metadata": map[string]any{"name": simRing, "namespace": simNamespace},
 		"spec": map[string]any{
 			"minShards": int64(1), "maxShards": int64(10), "scaleUpThreshold": 0.8, "scaleDownThreshold": 0.3,
-			"loadBalanceStrategy": "consistent-hash", "healthCheckInterval": w.lease.String(),
+			"loadBalanceStrategy": "consistent-hash", "healthCheckInterval": w.leaseFor.String(),
 			"handover": map[string]any{"drainTimeout": "5s", "maxInFlight": int64(200)},
 			"targets":  []any{map[string]any{"resource": "secrets", "controlled": []any{map[string]any{"resource": "configmaps"}}}},
 		},
