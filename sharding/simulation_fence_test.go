@@ -269,5 +269,6 @@ func selectsNot(u *unstructured.Unstructured) bool {
 	}
 	_, skip := u.GetLabels()["skip"]
 	_, ring := u.GetLabels()[RingLabel]
-	return skip || ring || u.GetLabels()["tier"] == "none"
+	_, state := u.GetLabels()["shard.io/state"]
+	return skip || ring || state || u.GetLabels()["tier"] == "none"
 }

@@ -177,7 +177,7 @@ func (o *oracle) checkMove(e memapi.Event, was, is *rootTruth) {
 
 // checkTaken is P10: a shard whose process had no trouble of its own is not taken for dead, whatever happens to the API server.
 func (o *oracle) checkTaken(shard string) {
-	patience := 3*o.w.lease + time.Minute
+	patience := 3*o.w.leaseFor + time.Minute
 	p := o.renewed[shard]
 	if p != nil && o.w.synchronous() && !p.dead && !p.frozen && !p.leaving && !p.cut && time.Since(p.troubled) > patience {
 		o.breach("P10", "shard %s was taken for dead, though nothing has happened to %s", shard, p.name)

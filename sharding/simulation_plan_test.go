@@ -80,7 +80,7 @@ func (s step) String() string {
 // plan is all that a seed decides: it is a pure function of the seed. What follows from it depends on how goroutines interleave, too.
 type plan struct {
 	seed            uint64
-	lease           time.Duration
+	leaseFor        time.Duration
 	workers, most   int
 	roots           int
 	fenced          bool // the API server has the fence
@@ -99,11 +99,11 @@ func planOf(seed uint64, duration time.Duration) *plan {
 	p := &plan{
 		seed: seed, fenced: r.IntN(10) < 6, noisy: r.IntN(10) < 4,
 		workers: 2 + r.IntN(2), most: 4, roots: 5 + r.IntN(8),
-		lease:    []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 2 * time.Minute, 4 * time.Minute}[r.IntN(5)],
+		leaseFor: []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 2 * time.Minute, 4 * time.Minute}[r.IntN(5)],
 		longWork: time.Duration(1+r.IntN(20)) * time.Second,
 	}
 	if *simulationLease > 0 {
-		p.lease = *simulationLease
+		p.leaseFor = *simulationLease
 	}
 	p.duration = max(duration-p.startTime()-p.settleTime(), duration/2)
 	p.planClocks(r)
@@ -118,11 +118,11 @@ func planOf(seed uint64, duration time.Duration) *plan {
 }
 
 // startTime is how long a ring has to begin.
-func (p *plan) startTime() time.Duration { return p.lease + 10*time.Second }
+func (p *plan) startTime() time.Duration { return p.leaseFor + 10*time.Second }
 
 // settleTime is how long after the last trouble everything is well again: two leases of patience with mass silence, two for
 // a lease that has to expire twice, and what client-go takes to connect again.
-func (p *plan) settleTime() time.Duration { return 5*p.lease + 3*time.Minute }
+func (p *plan) settleTime() time.Duration { return 5*p.leaseFor + 3*time.Minute }
 
 // planClocks gives some seeds clocks that differ. With a difference in rate of less than a half, no two may act; with more, only the
 // fence of the API server prevents harm.
@@ -158,9 +158,9 @@ func (p *plan) planSteps(r *rand.Rand) {
 		at = p.planGrowth()
 	}
 	for count := 0; count < 22 || at < p.duration; count++ {
-		gap := time.Duration(r.Int64N(int64(p.lease))) / 3
+		gap := time.Duration(r.Int64N(int64(p.leaseFor))) / 3
 		if r.IntN(4) == 0 {
-			gap = p.lease + time.Duration(r.Int64N(int64(3*p.lease)))
+			gap = p.leaseFor + time.Duration(r.Int64N(int64(3*p.leaseFor)))
 		}
 		if left := p.duration - at; count < 22 { // leave time for the rest of the minimum
 			gap = min(gap, max(0, left)/time.Duration(22-count)*2)
@@ -184,7 +184,7 @@ func (p *plan) step(r *rand.Rand, at time.Duration, total int) step {
 		}
 	}
 	between := func(least, most float64) time.Duration {
-		return time.Duration((least + r.Float64()*(most-least)) * float64(p.lease))
+		return time.Duration((least + r.Float64()*(most-least)) * float64(p.leaseFor))
 	}
 	switch s.what {
 	case simPauseShort, simSlowNetwork, simWatchesStalled, simWatchesLate, simStaleLists:
@@ -208,19 +208,19 @@ func (p *plan) planGrowth() time.Duration {
 	at := 20 * time.Second
 	for i := 1; i < p.growTo; i++ {
 		p.steps = append(p.steps, step{at: at, what: simJoin})
-		at += p.lease / 20
+		at += p.leaseFor / 20
 	}
-	at += p.lease
+	at += p.leaseFor
 	for i := 1; i < p.growTo; i++ {
 		p.steps = append(p.steps, step{at: at, what: simLeave, who: i * 7})
-		at += p.lease / 10
+		at += p.leaseFor / 10
 	}
-	return at + p.lease
+	return at + p.leaseFor
 }
 
 func (p *plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: lease %s, %d workers, %d roots, fence %t, noise %t, clocks %v\n", p.seed, p.lease, p.workers, p.roots, p.fenced, p.noisy, p.clocks)
+	fmt.Fprintf(&b, "seed %d: lease %s, %d workers, %d roots, fence %t, noise %t, clocks %v\n", p.seed, p.leaseFor, p.workers, p.roots, p.fenced, p.noisy, p.clocks)
 	for _, s := range p.steps {
 		fmt.Fprintln(&b, s)
 	}

@@ -41,9 +41,9 @@ func TestPlantedBugs(t *testing.T) {
 
 // firstSeedThatFinds returns the lowest seed of the first batch in which one fails, and what the oracle said.
 func firstSeedThatFinds(t *testing.T, bug string) (seed int, what string) {
-	const batch = 6
+	const batch = 50
 	for first := 0; first < maxPlantedSeeds; first += batch {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSimulatedFaults$", "-test.parallel=2",
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSimulatedFaults$", "-test.parallel=2", "-simulation.one",
 			fmt.Sprint("-simulation.first=", first), fmt.Sprint("-simulation.seeds=", batch), "-test.timeout=10m")
 		cmd.Env = append(os.Environ(), "SHARD_BUG="+bug)
 		out, err := cmd.CombinedOutput()

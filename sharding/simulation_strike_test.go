@@ -111,7 +111,7 @@ func (w *world) strikeLife(s *step) {
 	case simCrash:
 		w.crash(p)
 		mend := w.trouble(s, p, "kill")
-		w.agenda.add(s.at+w.lease+2*w.lease*2/15+time.Second, func() { w.oracle.checkCrash(s) })
+		w.agenda.add(s.at+w.leaseFor+2*w.leaseFor*2/15+time.Second, func() { w.oracle.checkCrash(s) })
 		mend(func() { w.replace(p, s.flag, few) })
 	case simCrashAtWrite:
 		p.client.CrashAtWrite(s.n, s.flag, func() { w.gone(p) })
@@ -127,9 +127,9 @@ func (w *world) strikeLife(s *step) {
 		all := w.running(true)
 		for i, p := range all {
 			w.agenda.add(w.now()+time.Duration(i)*s.lasts, func() { w.stopProcess(p) })
-			w.agenda.add(w.now()+time.Duration(i)*s.lasts+w.lease/8, func() { w.startWorker(p.shard, true) })
+			w.agenda.add(w.now()+time.Duration(i)*s.lasts+w.leaseFor/8, func() { w.startWorker(p.shard, true) })
 		}
-		s.lasts = time.Duration(len(all))*s.lasts + w.lease
+		s.lasts = time.Duration(len(all))*s.lasts + w.leaseFor
 		mend(func() {})
 	case simLeave:
 		if len(w.running(true)) < 2 {
@@ -307,7 +307,7 @@ func (w *world) disturbLink(s *step, c *memapi.Client) {
 	case simBurst:
 		c.SetFaults(w.with(map[memapi.Fault]float64{bursts[s.n%len(bursts)]: .5}, 0))
 	case simSlowNetwork:
-		c.SetFaults(w.with(nil, w.lease/10))
+		c.SetFaults(w.with(nil, w.leaseFor/10))
 	case simWatchesDropped:
 		c.DropWatches()
 	case simWatchesStalled:
@@ -315,7 +315,7 @@ func (w *world) disturbLink(s *step, c *memapi.Client) {
 	case simWatchesLate:
 		c.DelayWatches(s.lasts / 2)
 	case simStaleLists:
-		c.StaleReads(w.lease)
+		c.StaleReads(w.leaseFor)
 		c.DropWatches()
 	}
 }

@@ -67,12 +67,12 @@ func (w *world) lens(rate float64, skew time.Duration) memapi.Lens {
 	if rate == 1 && skew == 0 {
 		return memapi.Lens{}
 	}
-	local := time.Duration(float64(w.lease) / rate)
+	local := time.Duration(float64(w.leaseFor) / rate)
 	seconds := func(d time.Duration) string {
 		return fmt.Sprintf(`"leaseDurationSeconds":%d`, (d+time.Second-1)/time.Second)
 	}
-	out := strings.NewReplacer(seconds(local), seconds(w.lease))
-	in := strings.NewReplacer(`"healthCheckInterval":"`+w.lease.String()+`"`, `"healthCheckInterval":"`+local.String()+`"`, seconds(w.lease), seconds(local))
+	out := strings.NewReplacer(seconds(local), seconds(w.leaseFor))
+	in := strings.NewReplacer(`"healthCheckInterval":"`+w.leaseFor.String()+`"`, `"healthCheckInterval":"`+local.String()+`"`, seconds(w.leaseFor), seconds(local))
 	return memapi.Lens{
 		Out: func(r *memapi.Request, body []byte) []byte {
 			if r.Resource != leases || r.Name == electionLease {
@@ -123,7 +123,7 @@ func (w *world) newProcess(name, shard string) *process {
 func (w *world) startManager() *process {
 	name := fmt.Sprintf("m-%d", len(w.processes))
 	p := w.newProcess(name, "")
-	t := w.lease
+	t := w.leaseFor
 	m, err := NewManager(w.server.Config(name), ManagerOptions{Namespace: simNamespace, Identity: name, ElectionLease: electionLease,
 		ElectionTiming: ElectionTiming{LeaseDuration: t, RenewDeadline: t * 2 / 3, RetryPeriod: t * 2 / 15}})
 	if err != nil {
@@ -149,7 +149,7 @@ func (w *world) startWorker(shard string, keep bool) *process {
 	p.keeps = keep
 	cfg := w.server.Config(name)
 	var err error
-	p.worker, err = NewWorker(cfg, WorkerOptions{Ring: simRing, Namespace: simNamespace, ID: shard, KeepOnStop: keep, StopTimeout: w.lease / 2})
+	p.worker, err = NewWorker(cfg, WorkerOptions{Ring: simRing, Namespace: simNamespace, ID: shard, KeepOnStop: keep, StopTimeout: w.leaseFor / 2})
 	if err != nil {
 		w.Fatal(err)
 	}
