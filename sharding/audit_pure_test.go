@@ -169,8 +169,9 @@ func TestLeaseWitness(t *testing.T) {
 		w.observe(now, []coordinationv1.Lease{
 			lease("renews", "renews_1", 4600+i), lease("silent", "silent_1", 4600), lease("released", "", 4600+i),
 			lease("taken", health.ManagerPrefix+"m", 4600+i),
+			{ObjectMeta: metav1.ObjectMeta{Name: "empty"}},
 		})
-		want := map[string]liveness{"renews": livenessLive, "silent": livenessLost, "released": livenessLost, "taken": livenessLost, "ghost": livenessUnknown}
+		want := map[string]liveness{"renews": livenessLive, "silent": livenessLost, "released": livenessLost, "taken": livenessLost, "empty": livenessLost, "ghost": livenessUnknown}
 		if i == 0 {
 			want["silent"] = livenessLive // nothing is known yet
 		}

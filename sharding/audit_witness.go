@@ -6,6 +6,7 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/shard-io/shard-controller/health"
 )
@@ -42,7 +43,7 @@ func (w *leaseWitness) observe(now time.Time, leases []coordinationv1.Lease) {
 			holder = *spec.HolderIdentity
 		}
 		sighting := leaseSighting{
-			record: fmt.Sprint(holder, spec.RenewTime, spec.AcquireTime, leases[i].UID), since: now,
+			record: fmt.Sprint(holder, microOf(spec.RenewTime), microOf(spec.AcquireTime), leases[i].UID), since: now,
 			shard: holder != "" && !strings.HasPrefix(holder, health.ManagerPrefix),
 		}
 		if before, known := w.seen[leases[i].Name]; known && before.record == sighting.record {
@@ -63,4 +64,12 @@ func (w *leaseWitness) lives(now time.Time, shard string, patience time.Duration
 		return livenessLost
 	}
 	return livenessLive
+}
+
+// microOf tells times apart. A Lease need not have one.
+func microOf(t *metav1.MicroTime) int64 {
+	if t == nil {
+		return 0
+	}
+	return t.UnixMicro()
 }
