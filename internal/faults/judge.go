@@ -22,6 +22,7 @@ type late struct {
 // judgement is what the witnesses say about all writes of a stage.
 type judgement struct {
 	Judged   int            // writes of reconciles that were accepted
+	Unheard  int            // those of them of which the audit log says nothing
 	Late     []late         // those of them that must not have been
 	Refused  map[string]int // by the server, by the name of the object
 	Twins    []string       // two processes of a shard that took turns
@@ -100,6 +101,9 @@ func (j *judgement) look(v, last timeline.Version, known bool, pod string) {
 		return
 	}
 	j.Judged++
+	if pod == "" {
+		j.Unheard++
+	}
 	owner := v.Owner
 	if known && stamp.Shard == owner {
 		owner = last.Owner

@@ -101,6 +101,13 @@ func TestWitnessesThatDisagree(t *testing.T) {
 	}
 }
 
+func TestWritesWithoutAnAuditEvent(t *testing.T) {
+	j := judge(history("race-1-0 A 1 -\nrace-1-0 A 1 A\nrace-1-0 A 1 A watch\nrace-1-0 A 1 A audit"))
+	if j.Judged != 3 || j.Unheard != 1 {
+		t.Errorf("%+v, want 3 judged, 1 of them without an audit event", j)
+	}
+}
+
 func TestCount(t *testing.T) {
 	j := judge(history(`
 race-1-0 A 1 -

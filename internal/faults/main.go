@@ -44,8 +44,8 @@ type settings struct {
 	jsonFile string
 	logDir   string
 
-	races, pauses, kills, restarts, handovers, rounds int
-	outage                                            time.Duration
+	races, pauses, kills, restarts, handovers, rounds, compactions int
+	outage                                                         time.Duration
 
 	lease   time.Duration
 	work    time.Duration // between look and write
@@ -54,10 +54,10 @@ type settings struct {
 	width   int           // shards that something is done to at once
 }
 
-// full is what make faults does, quick what make test does.
+// full is what make faults does, quick what make test does: some things are left out there.
 var (
 	full = settings{
-		races: 300, pauses: 60, kills: 60, restarts: 20, handovers: 200, rounds: 3, outage: 2 * time.Minute,
+		races: 300, pauses: 60, kills: 60, restarts: 20, handovers: 200, rounds: 3, compactions: 3, outage: 2 * time.Minute,
 		lease: 5 * time.Second, work: 50 * time.Millisecond, slack: 1, anchors: 6, width: 5,
 	}
 	quick = settings{
@@ -81,7 +81,8 @@ func main() {
 	flag.IntVar(&s.kills, "kills", s.kills, "shards that are killed")
 	flag.IntVar(&s.restarts, "restarts", s.restarts, "how many times the API server is killed")
 	flag.IntVar(&s.handovers, "handovers", s.handovers, "idle objects that are handed over")
-	flag.IntVar(&s.rounds, "rounds", s.rounds, "how many times each single fault is caused")
+	flag.IntVar(&s.rounds, "rounds", s.rounds, "how many times each of the single faults is caused")
+	flag.IntVar(&s.compactions, "compactions", s.compactions, "how many times a shard misses a compaction")
 	flag.DurationVar(&s.outage, "outage", s.outage, "how long the API server is away")
 	flag.DurationVar(&s.lease, "lease", s.lease, "healthCheckInterval of the rings")
 	flag.DurationVar(&s.work, "work", s.work, "time between the look and the write of a reconcile")
@@ -186,7 +187,10 @@ func (w *world) start(ctx context.Context) (err error) {
 		return err
 	}
 	w.audit = filepath.Join(w.dir, "audit.log")
-	w.plane, err = controlplane.Start(ctx, controlplane.Options{AuditLog: w.audit, AuditPolicy: auditPolicy, LogDir: w.dir})
+	w.plane, err = controlplane.Start(ctx, controlplane.Options{
+		AuditLog: w.audit, AuditPolicy: auditPolicy, LogDir: w.dir,
+		APIServerFlags: []string{"--audit-log-maxsize=1000000"}, // MB: or it begins a new file, and half of what was seen is not found
+	})
 	if err != nil {
 		return err
 	}

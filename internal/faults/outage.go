@@ -121,9 +121,9 @@ func (s *stage) unmovedSince(begun time.Time, what string, n int, out *outcome) 
 // server is restarted, some of its objects are relabelled or deleted, and etcd
 // is compacted. Its watches go on from a version that is gone (410).
 func playCompaction(ctx context.Context, s *stage, out *outcome) error {
-	out.kinds = append(out.kinds, kind{name: "compaction", trials: s.settings.rounds})
+	out.kinds = append(out.kinds, kind{name: "compaction", trials: s.settings.compactions})
 	c := check{What: "a shard whose watches end with 410: it learns what it has missed", Arm: s.arm.name, Unit: "not so"}
-	for round := range s.settings.rounds {
+	for round := range s.settings.compactions {
 		bad, err := s.compaction(ctx, round)
 		if err != nil {
 			return err

@@ -27,7 +27,7 @@ var phases = []phase{
 	{"handovers", []arm{serverOnly}, func(s settings) int { return s.handovers }, playHandovers},
 	{"singles", []arm{serverOnly}, func(s settings) int { return s.rounds }, playSingles},
 	{"restarts", []arm{serverOnly}, func(s settings) int { return s.restarts }, playRestarts},
-	{"compaction", []arm{serverOnly}, func(s settings) int { return s.rounds }, playCompaction},
+	{"compaction", []arm{serverOnly}, func(s settings) int { return s.compactions }, playCompaction},
 	{"outage", []arm{serverOnly}, func(s settings) int { return int(s.outage) }, playOutage},
 }
 
@@ -105,6 +105,7 @@ func (s *stage) conclude(ctx context.Context, out *outcome) (r report, err error
 func (s *stage) witnesses(j judgement, elsewhere, torn int) []check {
 	fine := []check{
 		{What: "the witnesses agree on who wrote", Arm: s.arm.name, N: j.Judged, Bad: len(j.Disagree), Unit: "disagreements", Example: first(j.Disagree)},
+		{What: fmt.Sprintf("the audit log has what the watches have seen (all but %d)", j.Unheard), Arm: s.arm.name, N: j.Judged, Bad: max(0, 100*j.Unheard-j.Judged)},
 		{What: "two processes of a shard never write in turns", Arm: s.arm.name, N: j.Judged, Bad: len(j.Twins), Unit: "turns", Example: first(j.Twins)},
 	}
 	if s.arm == control {
