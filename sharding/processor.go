@@ -179,7 +179,7 @@ func (p *processor) measured(took time.Duration) {
 // session returns the current session, which the caller has to leave; nil if the worker may not act.
 func (p *processor) session() *session {
 	s := p.w.current.Load()
-	if s == nil || !p.w.Active() || !s.enter() {
+	if s == nil || !p.w.Active() || p.w.closing.Load() || !s.enter() {
 		return nil
 	}
 	return s

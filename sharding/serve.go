@@ -44,6 +44,9 @@ func (w *Worker) serve(ctx, run context.Context, cancel context.CancelCauseFunc)
 		if !w.options.KeepOnStop {
 			drained = w.presence.drain(run)
 		}
+		if !drained {
+			w.saveStates(run)
+		}
 		stopHeartbeat()
 		err = <-heartbeatEnded
 	}

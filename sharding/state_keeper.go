@@ -316,19 +316,25 @@ func (k *keeper) checkpoint(ctx context.Context, key types.NamespacedName, h *ho
 		}
 		return
 	}
+	switch changed, err := k.capture(ctx, key, h); {
+	case changed:
+		k.jobs.Add(stateJob{key, saveState})
+	case err != nil && ctx.Err() == nil:
+		klog.FromContext(ctx).Error(err, "Exporting the state of an object for a checkpoint failed", "object", key)
+		k.jobs.AddAfter(stateJob{key, checkpointState}, max(k.transfer.Checkpoint, time.Second))
+	}
+}
+
+// capture takes the state of an object that is in flight, and reports whether it is to be written: then it is waiting.
+func (k *keeper) capture(ctx context.Context, key types.NamespacedName, h *holding) (changed bool, err error) {
 	data, err := k.exports(ctx, key)
 	if err != nil {
-		if ctx.Err() == nil {
-			klog.FromContext(ctx).Error(err, "Exporting the state of an object for a checkpoint failed", "object", key)
-			k.jobs.AddAfter(stateJob{key, checkpointState}, max(k.transfer.Checkpoint, time.Second))
-		}
-		return
+		return false, err
 	}
 	sum := ""
 	if data != nil {
 		sum = checksum(data)
 	}
-	changed := false
 	k.change(h, func(h *holding) {
 		changed = sum != h.sum || h.unacknowledged
 		if h.waiting = nil; changed {
@@ -337,9 +343,7 @@ func (k *keeper) checkpoint(ctx context.Context, key types.NamespacedName, h *ho
 			}
 		}
 	})
-	if changed {
-		k.jobs.Add(stateJob{key, saveState})
-	}
+	return changed, nil
 }
 
 // drop forgets what this process has of an object. It is called while nothing goes on with the object.

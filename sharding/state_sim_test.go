@@ -154,6 +154,7 @@ func TestStateGoesAlong(t *testing.T) {
 		s.keeps(b)
 		s.settle(5 * time.Second)
 		wants(s, "what a knows", a.of("o"), "a")
+		s.took()
 		counts := s.rootWrites()
 		for i, to := range []string{"b", "a", "b"} {
 			s.label(secrets, "o", DrainLabel(simRing), to)
@@ -161,6 +162,7 @@ func TestStateGoesAlong(t *testing.T) {
 			wants(s, "owner", s.ownership(secrets, "o"), fmt.Sprintf("%s@%d", to, i+1))
 			wants(s, "state that is left on the object", s.annotation("o", StateAnnotation(simRing)), "")
 		}
+		wants(s, "reconciles: an acknowledgement causes none", s.took(), "a o, b o, b o")
 		wants(s, "what b knows", b.of("o"), "a b a b")
 		wants(s, "what a knows", a.of("o"), "")
 		wants(s, "imports", all.took(), "a o@1.1<b, b o@0.1<a, b o@2.1<a")
@@ -348,4 +350,38 @@ func TestCheckpointsAreFoundByTheNextOwner(t *testing.T) {
 		wants(s, "it has yet to take the state over", statePending(s.server.Get(secrets, "ns", "o"), simRing), false)
 		wants(s, "it has a checkpoint of its own", s.annotation("o", StateAnnotation(simRing)) != "", true)
 	})
+}
+
+// TestStatesSurviveARestart stops a shard that keeps its objects, and one that has nobody to give them to: they write down what they
+// know, though they make no checkpoints.
+func TestStatesSurviveARestart(t *testing.T) {
+	for _, keep := range []bool{true, false} {
+		t.Run(fmt.Sprint("keep ", keep), func(t *testing.T) {
+			simulate(t, func(s *sim) {
+				s.config()
+				s.runManager("m")
+				var all ledgers
+				start := func(process string) (*ledger, *simWorker) {
+					l := all.of(process)
+					w := s.process(process, "a", l.Reconcile, l.stateful(), func(o *WorkerOptions, _ *Controller) { o.KeepOnStop = keep })
+					return l, w
+				}
+				_, w := start("a1")
+				s.settle(20 * time.Second)
+				for i := range 30 {
+					s.secret(fmt.Sprintf("o%d", i), "")
+				}
+				s.settle(5 * time.Second)
+				w.stop()
+				<-w.ended
+				next, _ := start("a2")
+				s.settle(40 * time.Second)
+				for i := range 30 {
+					name := fmt.Sprintf("o%d", i)
+					wants(s, "what the next process knows of "+name, next.of(name), "a1 a2")
+					wants(s, "state that is left", s.annotation(name, StateAnnotation(simRing)), "")
+				}
+			})
+		})
+	}
 }

@@ -117,6 +117,7 @@ type Worker struct {
 	scope       atomic.Pointer[fencedScope] // nil before Start has found the ring
 	presence    *presence
 	verifier    *verifier
+	closing     atomic.Bool // what is left is kept for another process: nothing new is started
 	fenceCheck  *fenceCheck
 }
 
