@@ -22,6 +22,7 @@ func (c *ringController) settled(ctx context.Context) {
 	if current == nil {
 		return
 	}
+	c.migrator.plans.settled()
 	states := map[string]drainState{}
 	for _, shard := range current.view.Shards() {
 		if err := c.auditChildren(ctx, shard.ID); err != nil && ctx.Err() == nil {

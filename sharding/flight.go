@@ -2,6 +2,7 @@ package sharding
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -43,8 +44,13 @@ func (f *flight) setLimit(limit int) {
 
 // board adds a root as soon as there is room.
 func (f *flight) board(ctx context.Context, resource schema.GroupVersionResource, root types.UID) error {
+	return f.boardBelow(ctx, resource, root, math.MaxInt)
+}
+
+// boardBelow is board with another limit, which counts if it is lower than the flight's.
+func (f *flight) boardBelow(ctx context.Context, resource schema.GroupVersionResource, root types.UID, limit int) error {
 	return f.await(ctx, func() bool {
-		if _, in := f.roots[root]; !in && len(f.roots) >= f.limit {
+		if _, in := f.roots[root]; !in && len(f.roots) >= min(f.limit, limit) {
 			return false
 		}
 		f.roots[root] = flightEntry{resource, time.Now()}

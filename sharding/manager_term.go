@@ -86,14 +86,25 @@ func (t *term) prepare(ctx context.Context, all *sync.WaitGroup) error {
 	if err := t.watch(instances.Informer(), t.instanceChanged); err != nil {
 		return err
 	}
+	// A manager that may not read ShardMigrations serves the rest.
+	optional := externalversions.NewSharedInformerFactoryWithOptions(t.Manager.shards, 0,
+		externalversions.WithNamespace(t.options.Namespace))
+	migrations := optional.Shard().V1().ShardMigrations()
+	t.migrations = migrations.Lister().ShardMigrations(t.options.Namespace)
+	t.migrationsSynced = migrations.Informer().HasSynced
+	if err := t.watch(migrations.Informer(), t.migrationChanged); err != nil {
+		return err
+	}
 	if err := broadcaster.StartRecordingToSinkWithContext(ctx); err != nil {
 		return err
 	}
 	factory.StartWithContext(ctx)
+	optional.StartWithContext(ctx)
 	all.Go(func() {
 		<-ctx.Done()
 		broadcaster.Shutdown()
 		factory.Shutdown()
+		optional.Shutdown()
 	})
 	result := factory.WaitForCacheSyncWithContext(ctx)
 	if result.Err != nil {
@@ -126,6 +137,18 @@ func (t *term) configChanged(any) {
 	}
 }
 
+func (t *term) migrationChanged(object any) {
+	migration, ok := object.(*shardv1.ShardMigration)
+	if !ok {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if ring := t.rings[migration.Spec.Ring]; ring != nil {
+		ring.migrator.kick()
+	}
+}
+
 func (t *term) instanceChanged(object any) {
 	instance, ok := object.(*shardv1.ShardInstance)
 	if !ok {
@@ -136,6 +159,7 @@ func (t *term) instanceChanged(object any) {
 	for name, ring := range t.rings {
 		if instance.Spec.Ring == name || instance.Spec.Ring == "" {
 			ring.kick()
+			ring.migrator.kick() // an answer of the target, perhaps
 		}
 	}
 }
@@ -256,7 +280,11 @@ func (t *term) newRing(ctx context.Context, config *shardv1.ShardConfig) (*ringC
 		c: c, leases: t.leases, rate: t.options.AuditRate, rest: t.options.AuditInterval, indexed: maxRootsIndexed, kicked: make(chan struct{}, 1),
 	}
 	c.flight = newFlight(func(n int) { t.metrics.movesInFlight.WithLabelValues(config.Name).Set(float64(n)) })
-	c.mover = &mover{ringScope: scope, flight: c.flight, kicked: make(chan struct{}, 1), idle: c.settled}
+	c.migrator = newMigrator(c, t.migrations, t.migrationsSynced)
+	c.mover = &mover{
+		ringScope: scope, flight: c.flight, kicked: make(chan struct{}, 1), idle: c.settled,
+		yields: c.migrator.moving.Load, plans: c.migrator.plans,
+	}
 	c.unowned = newUnownedLedger(func(count int, oldest time.Duration) {
 		t.metrics.unowned.WithLabelValues(config.Name).Set(float64(count))
 		t.metrics.unownedOldest.WithLabelValues(config.Name).Set(oldest.Seconds())

@@ -20,6 +20,11 @@ type managerMetrics struct {
 	takeover       *prometheus.HistogramVec // ring
 	frozen         *prometheus.GaugeVec     // ring
 
+	migrationSeconds *prometheus.HistogramVec // ring, reason, result
+	migrationPhase   *prometheus.HistogramVec // ring, phase
+	migrationObjects *prometheus.GaugeVec     // ring, stage
+	migrationBytes   *prometheus.GaugeVec     // ring
+
 	stateOrphans    *prometheus.GaugeVec   // ring
 	statesCollected *prometheus.CounterVec // ring
 	fencedWrites    *prometheus.CounterVec // no labels: all rings are led together
@@ -53,7 +58,15 @@ func newManagerMetrics(registerer prometheus.Registerer) (*managerMetrics, error
 	m.stateOrphans = b.gauge("state_orphans", "Secrets with states of objects that no object refers to.", "ring")
 	m.statesCollected = b.counter("state_orphans_collected_total", "Secrets with states that were deleted as no object had referred to them for long.", "ring")
 	m.addAudit(&b)
+	m.addMigrations(&b)
 	return m, b.register(registerer)
+}
+
+func (m *managerMetrics) addMigrations(b *metricsBuilder) {
+	m.migrationSeconds = b.seconds("migration_duration_seconds", "From the first object that was asked for to the end of a ShardMigration, by its reason and by how it ended.", "ring", "reason", "result")
+	m.migrationPhase = b.seconds("migration_phase_seconds", "How long a ShardMigration that somebody asked for was in a phase.", "ring", "phase")
+	m.migrationObjects = b.gauge("migration_objects", "Objects of the ShardMigration that is under way, by stage.", "ring", "stage")
+	m.migrationBytes = b.gauge("migration_state_bytes", "Processing state on objects of the ShardMigration that is under way, not yet acknowledged by their new owners.", "ring")
 }
 
 func (m *managerMetrics) addAudit(b *metricsBuilder) {

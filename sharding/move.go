@@ -45,7 +45,7 @@ func wantedFor(p *placement, t *rootTarget, ring string, selected bool, root met
 			return what, to, nil
 		}
 	}
-	decision, err := p.placeRoot(t, root.GetNamespace(), root.GetName(), owner)
+	decision, err := p.placePinned(t, ring, root)
 	switch {
 	case errors.Is(err, errUnheard):
 		return keep, "", nil
@@ -79,6 +79,11 @@ func causeOf(p *placement, owner, to string) string {
 	return causeRebalance
 }
 
+// canWait says whether a root may stay where it is for a while: its owner keeps it, and has not refused it.
+func canWait(p *placement, owner string, root metav1.Object, ring string) bool {
+	return !p.draining(owner) && !refusedBy(refusalOf(root, ring), owner)
+}
+
 // mover asks shards to hand over the roots that belong elsewhere. It works in passes over all owned roots, one after the other
 // until one finds nothing to do; then it waits for a change, or for the time of the next audit.
 type mover struct {
@@ -87,6 +92,9 @@ type mover struct {
 	kicked chan struct{}
 	// idle is called with the number of roots that a pass came across, by owner, when the pass found everything in its place.
 	idle func(ctx context.Context)
+	// yields says whether moves that can wait do so: a migration that somebody asked for is under way.
+	yields func() bool
+	plans  *plans
 }
 
 // auditInterval is how often the mover looks at all owned roots although nothing has changed.
@@ -187,6 +195,9 @@ func (m *mover) look(ctx context.Context, writes *batch, target *rootTarget, roo
 		return 0, err
 	}
 	_, draining := DrainTargetOf(root, m.ring)
+	if owner, _ := OwnerOf(root, m.ring); what == drain && !draining && m.yields != nil && m.yields() && canWait(current, owner, root, m.ring) {
+		return 0, nil
+	}
 	switch what {
 	case keep:
 		if draining {
@@ -219,6 +230,9 @@ func (m *mover) write(ctx context.Context, target *rootTarget, root *metav1.Part
 	switch what {
 	case abort:
 		_, err := m.patch(ctx, target.resource, root, drainPatch(root, m.ring, ""))
+		if err == nil {
+			m.plans.aborted()
+		}
 		return err
 	case release:
 		_, err := m.patch(ctx, target.resource, root, releasePatch(root, m.ring))
@@ -227,11 +241,13 @@ func (m *mover) write(ctx context.Context, target *rootTarget, root *metav1.Part
 	if !m.placer.begin(to) {
 		return errPlacementChanged
 	}
-	_, err := m.patch(ctx, target.resource, root, drainPatch(root, m.ring, to))
+	_, err := m.patch(ctx, target.resource, root, movePatch(root, m.ring, to))
 	m.placer.end(to, err == nil)
 	if err == nil {
 		owner, _ := OwnerOf(root, m.ring)
-		m.metrics.moves.WithLabelValues(m.ring, causeOf(m.placer.load(), owner, to)).Inc()
+		cause := causeOf(m.placer.load(), owner, to)
+		m.metrics.moves.WithLabelValues(m.ring, cause).Inc()
+		m.plans.asked(cause, owner, to)
 	}
 	return err
 }

@@ -70,11 +70,15 @@ func ownChange(root metav1.Object, ring, owner string, children versions) metaPa
 
 // drainPatch asks the owner of a root to hand it over to target; an empty target takes the request back.
 func drainPatch(root metav1.Object, ring, target string) []byte {
+	return drainChange(root, ring, target).bytes()
+}
+
+func drainChange(root metav1.Object, ring, target string) metaPatch {
 	patch := metaPatch{ResourceVersion: root.GetResourceVersion(), Labels: map[string]*string{DrainLabel(ring): nil}}
 	if target != "" {
 		patch.Labels[DrainLabel(ring)] = &target
 	}
-	return patch.bytes()
+	return patch
 }
 
 // childPatch gives a child the owner of its root.
@@ -96,7 +100,7 @@ func releasePatch(root metav1.Object, ring string) []byte {
 func clearChange(obj metav1.Object, ring string) metaPatch {
 	return metaPatch{
 		ResourceVersion: obj.GetResourceVersion(),
-		Labels:          removals(obj.GetLabels(), OwnerLabel(ring), DrainLabel(ring), RefusedLabel(ring)),
+		Labels:          removals(obj.GetLabels(), OwnerLabel(ring), DrainLabel(ring), RefusedLabel(ring), PinLabel(ring), MigrationLabel(ring)),
 		Annotations: removals(obj.GetAnnotations(), EpochAnnotation(ring), ChildrenAnnotation(ring), TermAnnotation(ring),
 			StateAnnotation(ring), RefusedLabel(ring), UnusableAnnotation(ring)),
 	}

@@ -30,7 +30,10 @@ type termClients struct {
 	configs   listers.ShardConfigNamespaceLister
 	instances listers.ShardInstanceNamespaceLister
 	recorder  events.EventRecorder
-	registry  *balancer.Registry
+	// migrations may not be complete; migrationsSynced says so.
+	migrations       listers.ShardMigrationNamespaceLister
+	migrationsSynced func() bool
+	registry         *balancer.Registry
 }
 
 // ringController serves one ring for one term. It is level-triggered: whenever something may have changed, it looks at all of it
@@ -47,6 +50,7 @@ type ringController struct {
 	tracker       *health.Tracker
 	assigner      *assigner
 	mover         *mover
+	migrator      *migrator
 	audit         *auditor
 	flight        *flight
 	unowned       *unownedLedger
@@ -94,6 +98,7 @@ func (c *ringController) run(ctx context.Context) {
 	})
 	c.all.Go(func() { (&stateCollector{c, stateOrphans{}}).run(ctx) })
 	c.all.Go(func() { c.audit.run(ctx) })
+	c.all.Go(func() { c.migrator.run(ctx) })
 	defer c.stopFinders()
 	failures := 0
 	for {
@@ -268,7 +273,7 @@ func (c *ringController) place(ctx context.Context, members membership, instance
 		return fmt.Errorf("view of the shards: %w", err)
 	}
 	former := c.placer.load()
-	next := &placement{view: view, strategy: c.strategy, live: members.live(), unheard: members.unheard, served: members.served}
+	next := &placement{view: view, strategy: c.strategy, live: members.live(), unheard: members.unheard, standings: members.standings, served: members.served}
 	if next.views, err = servedViews(view, next.served, c.targets.Load().rootResources()); err != nil {
 		return fmt.Errorf("view of the shards: %w", err)
 	}

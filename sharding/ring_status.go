@@ -208,6 +208,7 @@ func similar(a, b *shardv1.Ratio) bool {
 
 // forgetMetrics removes what would otherwise be shown of a ring that is not served here any more.
 func (c *ringController) forgetMetrics() {
+	c.migrator.forgetMetrics()
 	ring := prometheus.Labels{"ring": c.ring}
 	for _, gauge := range []*prometheus.GaugeVec{
 		c.metrics.shards, c.metrics.loadAverage, c.metrics.shardLoad, c.metrics.unowned, c.metrics.unownedOldest,

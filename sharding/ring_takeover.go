@@ -79,7 +79,11 @@ func (c *ringController) startTakeover(ctx context.Context, shard string, since 
 	c.running[shard] = true
 	delete(c.strays, shard) // whatever has its label is dealt with now
 	c.all.Go(func() {
+		c.migrator.plans.takesOver(shard)
 		moved, err := c.takeOver(ctx, shard)
+		if ctx.Err() == nil {
+			c.migrator.plans.tookOver(shard, moved, err)
+		}
 		c.mu.Lock()
 		delete(c.running, shard)
 		if err != nil {
