@@ -223,11 +223,11 @@ func (p *auditPass) children(ctx context.Context, resource schema.GroupVersionRe
 		if target == nil || uint64(elementOf(controller.UID))%p.parts != part {
 			return nil
 		}
+		p.result.children++ // whether or not it can be judged now: an idle ring has the same number every time
 		owner, known := index.owner(elementOf(controller.UID))
 		if !known {
 			return nil // the root is gone, new, in hand-over, or what is wrong with it has been noticed
 		}
-		p.result.children++
 		kind := p.judge.child(owner, child)
 		if kind == "" {
 			return nil
