@@ -38,6 +38,11 @@ type cluster struct {
 	stop     func()
 }
 
+// fenced says whether the API server is made to refuse writes of former owners.
+// It knows the shards by their Pods, which there are none of on a cluster of the
+// user's.
+func (c *cluster) fenced() bool { return c.embedded }
+
 // openCluster connects to the cluster of KUBECONFIG, or starts a control plane.
 func openCluster(ctx context.Context, namespace, dir string, log io.Writer) (*cluster, error) {
 	if path := os.Getenv("KUBECONFIG"); path != "" {

@@ -28,6 +28,7 @@ type crew struct {
 	programs  map[string]string
 	namespace string
 	ring      string
+	fenced    bool // workers act only under the fence
 	identity  func(ctx context.Context, account, pod string) (string, error)
 
 	mu       sync.Mutex
@@ -60,7 +61,7 @@ func (c *crew) startManager(ctx context.Context) error {
 func (c *crew) startWorker(ctx context.Context, id string) error {
 	journal := filepath.Join(c.dir, id+".journal")
 	p, err := c.start(ctx, "worker", "worker", id,
-		"--namespace="+c.namespace, "--ring="+c.ring, "--id="+id, "--journal="+journal)
+		"--namespace="+c.namespace, "--ring="+c.ring, "--id="+id, "--journal="+journal, fmt.Sprintf("--require-fence=%t", c.fenced))
 	if err != nil {
 		return err
 	}

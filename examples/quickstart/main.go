@@ -104,7 +104,7 @@ func run(ctx context.Context, o options, screen *screen) (good bool, err error) 
 	if err != nil {
 		return false, err
 	}
-	crew := &crew{dir: dir, namespace: o.namespace, ring: o.ring, identity: cluster.identity}
+	crew := &crew{dir: dir, namespace: o.namespace, ring: o.ring, fenced: cluster.fenced(), identity: cluster.identity}
 	defer crew.kill()
 	defer func() { err = errors.Join(err, cleanUp(ctx, stage, crew, screen)) }()
 	begin := time.Now()

@@ -18,6 +18,7 @@ import (
 	"github.com/shard-io/shard-controller/apis/crd"
 	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/generated/clientset/versioned"
+	"github.com/shard-io/shard-controller/sharding/fence"
 )
 
 // stage is the cluster with everything in it that the tour needs.
@@ -68,10 +69,17 @@ func (s *stage) set(ctx context.Context) error {
 		return err
 	}
 	s.writeCost = time.Since(begin) / time.Duration(s.secrets)
-	if _, err := s.shards.ShardV1().ShardConfigs(s.namespace).Create(ctx, ringConfig(s.options), metav1.CreateOptions{}); err != nil {
+	config, err := s.shards.ShardV1().ShardConfigs(s.namespace).Create(ctx, ringConfig(s.options), metav1.CreateOptions{})
+	if err != nil {
 		return fmt.Errorf("ShardConfig %s: %w", s.ring, err)
 	}
-	return nil
+	if !s.fenced() {
+		return nil
+	}
+	return fence.Install(ctx, s.kube, config, fence.Options{
+		Managers: []string{fence.ServiceAccount(s.namespace, "manager")},
+		Workers:  []string{fence.ServiceAccount(s.namespace, "worker")},
+	})
 }
 
 // ringConfig is the ring of the tour: the labelled Secrets of its namespace, and
@@ -107,6 +115,12 @@ func (s *stage) strike(ctx context.Context, retire func(time.Duration) error) er
 	for _, part := range []func(context.Context) error{
 		s.deleteRing,
 		func(context.Context) error { return retire(strikeLimit) },
+		func(ctx context.Context) error {
+			if !s.fenced() {
+				return nil
+			}
+			return fence.Uninstall(ctx, s.kube, s.namespace, s.ring)
+		},
 		func(ctx context.Context) error { return deleteRBAC(ctx, s.dynamic, s.namespace) },
 		func(ctx context.Context) error { return deleteNamespace(ctx, s.kube, s.namespace) },
 	} {

@@ -138,6 +138,7 @@ func TestNoTargets(t *testing.T) {
 	})
 	s.untouched()
 	s.change(s.ring, func(c *v1Spec) { c.Targets = s.newConfig("").Spec.Targets })
+	s.fence(s.ring)
 	s.startWorker("w-2")
 	s.settled("w-2")
 	if !manager.Running() {

@@ -46,9 +46,11 @@ func (s *system) startLocal(id string, setup func(*local) error) *local {
 	witness, err := journal.Open(path, id)
 	s.must(err)
 	s.journals = append(s.journals, path)
-	w, err := sharding.NewWorker(s.admin, sharding.WorkerOptions{Ring: s.ring, Namespace: s.ns, ID: id, KeepOnStop: s.keep})
+	cfg, err := s.plane.UserConfig(s.localUser(id), "system:masters")
 	s.must(err)
-	cfg := rest.CopyConfig(s.admin)
+	w, err := sharding.NewWorker(cfg, sharding.WorkerOptions{Ring: s.ring, Namespace: s.ns, ID: id, KeepOnStop: s.keep, RequireFence: !s.unfenced})
+	s.must(err)
+	cfg = rest.CopyConfig(cfg)
 	cfg.Wrap(journal.Transport)
 	l := &local{Worker: w, s: s, id: id, witness: witness, ended: make(chan error, 1)}
 	l.kube, err = kubernetes.NewForConfig(w.FencedConfig(cfg))

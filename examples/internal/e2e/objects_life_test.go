@@ -58,7 +58,7 @@ func TestNamespaceDeleted(t *testing.T) {
 // a shard that does not exist, or could not.
 func TestOwnerThatDoesNotExist(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t)
+	s := newSystem(t, unfenced)
 	s.start("w-1", "w-2")
 	s.createSecrets("tls", 10)
 	s.settled("w-1", "w-2")

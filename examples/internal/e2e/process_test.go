@@ -34,7 +34,7 @@ func (s *system) startWorker(id string, flags ...string) *process {
 	s.t.Helper()
 	path := s.path(fmt.Sprintf("%s-%d.journal", id, len(s.processes)))
 	p := s.startProcess("worker", id, append([]string{
-		"--namespace=" + s.ns, "--ring=" + s.ring, "--id=" + id, "--journal=" + path,
+		"--namespace=" + s.ns, "--ring=" + s.ring, "--id=" + id, "--journal=" + path, fmt.Sprintf("--require-fence=%t", !s.unfenced),
 	}, flags...))
 	p.journal = path
 	// It exists from now on, so that a worker that never came to write is no missing witness.

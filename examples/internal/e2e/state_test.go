@@ -155,7 +155,7 @@ func (c *historyChurn) drain(name, target string) {
 		value = fmt.Sprintf("%q", target)
 	}
 	patch := fmt.Sprintf(`{"metadata":{"labels":{%q:%s}}}`, sharding.DrainLabel(c.ring), value)
-	_, err := c.kube.CoreV1().Secrets(c.ns).Patch(c.t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	_, err := c.asManager().CoreV1().Secrets(c.ns).Patch(c.t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 	c.must(err)
 }
 

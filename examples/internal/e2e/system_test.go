@@ -22,6 +22,7 @@ import (
 	"github.com/shard-io/shard-controller/generated/clientset/versioned"
 	"github.com/shard-io/shard-controller/internal/controlplane"
 	"github.com/shard-io/shard-controller/internal/timeline"
+	"github.com/shard-io/shard-controller/sharding/fence"
 )
 
 // lease is the healthCheckInterval of the rings here: short, and yet long
@@ -59,6 +60,7 @@ type system struct {
 	processes []*process
 	journals  []string
 	lawless   bool // the timeline is not judged
+	unfenced  bool // the API server does what it is asked for
 	keep      bool // local workers keep their objects when they are stopped at the end
 }
 
@@ -67,6 +69,50 @@ type option func(*system, *v1.ShardConfig)
 
 func config(change func(*v1.ShardConfigSpec)) option {
 	return func(_ *system, c *v1.ShardConfig) { change(&c.Spec) }
+}
+
+// unfenced is for tests in which somebody edits what the fence protects, or two rings share their workers' ServiceAccount.
+func unfenced(s *system, _ *v1.ShardConfig) { s.unfenced = true }
+
+// localUser is the username of a worker in the process of the test.
+func (s *system) localUser(id string) string { return "local-" + s.ns + "-" + id }
+
+// fence makes the API server refuse what manager and workers of the ring may not write.
+func (s *system) fence(ring string) {
+	s.t.Helper()
+	c, err := s.shards.ShardV1().ShardConfigs(s.ns).Get(s.t.Context(), ring, metav1.GetOptions{})
+	s.must(err)
+	if len(c.Spec.Targets) == 0 {
+		return
+	}
+	o := fence.Options{
+		Managers: []string{fence.ServiceAccount(s.ns, "manager")},
+		Workers:  []string{fence.ServiceAccount(s.ns, "worker")},
+		Shards:   map[string]string{},
+	}
+	for _, id := range []string{"w-1", "w-2", "w-3"} {
+		o.Shards[s.localUser(id)] = id
+	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	s.must(fence.Install(ctx, s.kube, c, o))
+	s.t.Cleanup(func() { // or every test would make the next ones slower
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := fence.Uninstall(ctx, s.kube, s.ns, ring); err != nil {
+			s.t.Error(err)
+		}
+	})
+}
+
+// asManager is for what the fence lets only managers do.
+func (s *system) asManager() kubernetes.Interface {
+	s.t.Helper()
+	cfg, err := s.plane.UserConfig(fence.ServiceAccount(s.ns, "manager"), "system:masters")
+	s.must(err)
+	kube, err := kubernetes.NewForConfig(cfg)
+	s.must(err)
+	return kube
 }
 
 var prepared struct {
@@ -103,6 +149,9 @@ func newSystem(t *testing.T, options ...option) *system {
 		o(s, ring)
 	}
 	s.createConfig(ring)
+	if !s.unfenced {
+		s.fence(s.ring)
+	}
 	s.record()
 	t.Cleanup(s.close)
 	return s
