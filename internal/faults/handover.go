@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -12,6 +13,7 @@ import (
 
 	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/internal/faults/trial"
+	"github.com/shard-io/shard-controller/internal/timeline"
 	"github.com/shard-io/shard-controller/sharding"
 )
 
@@ -110,7 +112,7 @@ func (s *stage) killManagerInTheMiddleOfAMove(ctx context.Context, round int) (b
 	if err != nil {
 		return nil, err
 	}
-	moves := s.moved(begun, names)
+	moves := slices.DeleteFunc(s.moved(begun, names), func(m timeline.Move) bool { return m.From != leaver.id })
 	for _, m := range moves {
 		if m.Asked.IsZero() {
 			bad = append(bad, fmt.Sprintf("%s went to %s without a hand-over", m.Name.Name, m.To))
