@@ -18,7 +18,7 @@ test: controlplane ## Run all tests, with those on a real control plane
 	go test -timeout 20m $$(go list ./... | grep -v $(foreach p,$(PROCESS_TESTS:./%/...=%),-e /$(p)))
 	cd hack/goget && go test .
 	go test -timeout 20m -p 1 $(PROCESS_TESTS)
-	$(MAKE) sim
+	$(MAKE) sim SEEDS=50
 
 # Not sharding and health: the race detector of Go 1.26 has crashed in the runtime of their simulations (testing/synctest).
 race: ## Run tests under the race detector

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/shard-io/shard-controller/internal/memapi"
@@ -147,6 +148,9 @@ func (p *plan) planClocks(r *rand.Rand) {
 // synchronous says whether the clocks differ so little that a worker stops before others may begin.
 func (p *plan) synchronous() bool { return slices.Max(p.clocks)/slices.Min(p.clocks) < 1.45 }
 
+// minSteps is more than a seed has to go through: some can't be taken, as when there is no process left for them.
+const minSteps = minTroubles + 8
+
 // planSteps spreads trouble over time: some of it one by one, with time to settle in between, some in flurries.
 func (p *plan) planSteps(r *rand.Rand) {
 	total := 0
@@ -157,17 +161,17 @@ func (p *plan) planSteps(r *rand.Rand) {
 	if p.growTo > 0 {
 		at = p.planGrowth()
 	}
-	for count := 0; count < 22 || at < p.duration; count++ {
+	for count := 0; count < minSteps || at < p.duration; count++ {
 		gap := time.Duration(r.Int64N(int64(p.leaseFor))) / 3
 		if r.IntN(4) == 0 {
 			gap = p.leaseFor + time.Duration(r.Int64N(int64(3*p.leaseFor)))
 		}
-		if left := p.duration - at; count < 22 { // leave time for the rest of the minimum
-			gap = min(gap, max(0, left)/time.Duration(22-count)*2)
+		if left := p.duration - at; count < minSteps { // leave time for the rest of the minimum
+			gap = min(gap, max(0, left)/time.Duration(minSteps-count)*2)
 		} else if left > 0 && r.IntN(3) == 0 {
 			gap += left / 3
 		}
-		if at += gap; at >= p.duration && count >= 22 {
+		if at += gap; at >= p.duration && count >= minSteps {
 			return
 		}
 		p.steps = append(p.steps, p.step(r, at, total))
@@ -252,4 +256,17 @@ func (a *agenda) next() (agendum, bool) {
 	first := a.entries[0]
 	a.entries = a.entries[1:]
 	return first, true
+}
+
+// TestPlansFollowFromTheirSeeds: the same seed is the same trouble, and enough of it.
+func TestPlansFollowFromTheirSeeds(t *testing.T) {
+	for seed := range uint64(200) {
+		p := planOf(seed, time.Hour)
+		if p.String() != planOf(seed, time.Hour).String() {
+			t.Errorf("seed %d makes two plans", seed)
+		}
+		if len(p.steps) < minSteps || p.startTime()+p.duration+p.settleTime() < time.Hour {
+			t.Errorf("seed %d: %d steps in %s", seed, len(p.steps), p.duration)
+		}
+	}
 }

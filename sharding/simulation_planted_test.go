@@ -44,7 +44,7 @@ func firstSeedThatFinds(t *testing.T, bug string) (seed int, what string) {
 	const batch = 50
 	for first := 0; first < maxPlantedSeeds; first += batch {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSimulatedFaults$", "-test.parallel=2", "-simulation.one",
-			fmt.Sprint("-simulation.first=", first), fmt.Sprint("-simulation.seeds=", batch), "-test.timeout=10m")
+			fmt.Sprint("-simulation.first=", first), fmt.Sprint("-simulation.seeds=", batch), "-test.timeout=2h")
 		cmd.Env = append(os.Environ(), "SHARD_BUG="+bug)
 		out, err := cmd.CombinedOutput()
 		if err == nil {

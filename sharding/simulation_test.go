@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	simulationSeeds = flag.Int("simulation.seeds", 20, "how many seeds TestSimulatedFaults goes through")
+	simulationSeeds = flag.Int("simulation.seeds", 4, "how many seeds TestSimulatedFaults goes through")
 	simulationFirst = flag.Int("simulation.first", 0, "the first of them")
 	simulationHours = flag.Duration("simulation.duration", time.Hour, "how long each of them is at least, in simulated time")
 	simulationLease = flag.Duration("simulation.lease", 0, "the lease duration of the rings, instead of what the seed says")
