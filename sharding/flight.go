@@ -71,8 +71,10 @@ func (f *flight) leave(root types.UID) {
 
 // awaitLanding waits until no root is in hand-over, or for some time: a pass in between finds out which of them have to go
 // elsewhere by now.
-func (f *flight) awaitLanding(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, landingPatience)
+func (f *flight) awaitLanding(ctx context.Context) { f.awaitLandingFor(ctx, landingPatience) }
+
+func (f *flight) awaitLandingFor(ctx context.Context, patience time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_ = f.await(ctx, func() bool { return len(f.roots) == 0 })
 }

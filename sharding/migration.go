@@ -27,6 +27,8 @@ type migration struct {
 	limiter   flowcontrol.RateLimiter
 	rate      int32
 	failures  int
+	looked    time.Duration // how long the last look at all objects took
+	idle      int           // looks that have found what the one before had found
 	// failed are the objects that the target can't work with.
 	failed map[types.UID]string
 

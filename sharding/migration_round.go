@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"sync/atomic"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,10 +42,15 @@ func (r *migration) round(ctx context.Context) error {
 		return err
 	}
 	if r.state.Phase == migrate.Transfer {
-		r.m.c.flight.awaitLanding(ctx)
+		r.m.c.flight.awaitLandingFor(ctx, migrationLanding)
 	}
+	looking := time.Now()
 	if err := r.lookAtMembers(ctx, &t); err != nil {
 		return err
+	}
+	r.looked = time.Since(looking)
+	if r.idle++; t.counts != r.state.Counts {
+		r.idle = 0
 	}
 	r.status.Bytes, r.status.Failures = t.bytes, t.failures
 	r.showCounts(t)

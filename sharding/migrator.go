@@ -38,9 +38,14 @@ type migrator struct {
 }
 
 const (
-	// migrationRest is the time between two looks at the objects of a migration, and migrationShare how often the time of a look that is.
+	// migrationRest is the time between two looks at the objects of a migration at least, and migrationShare how often the time of a look
+	// that is.
 	migrationRest  = 20 * time.Millisecond
 	migrationShare = 4
+	// migrationIdle is what the time between two looks grows to while nothing changes.
+	migrationIdle = time.Second
+	// migrationLanding is how long a look waits for the objects that it has asked for.
+	migrationLanding = 500 * time.Millisecond
 	// migrationRecheck is how often a migration that waits for something is looked at although nothing has happened.
 	migrationRecheck = 5 * time.Second
 )
@@ -87,7 +92,6 @@ func (m *migrator) look(ctx context.Context) time.Duration {
 	own := m.own(list)
 	rest, busy := time.Hour, false
 	for _, r := range own {
-		began := time.Now()
 		more, err := m.attend(ctx, r, &busy)
 		if ctx.Err() != nil {
 			return time.Second
@@ -98,9 +102,6 @@ func (m *migrator) look(ctx context.Context) time.Duration {
 			more = jitter(retryDelay(r.failures))
 		} else {
 			r.failures = 0
-		}
-		if r.state.Phase.Moving() {
-			more = max(more, migrationShare*time.Since(began))
 		}
 		rest = min(rest, more)
 	}
@@ -175,7 +176,7 @@ func (m *migrator) attend(ctx context.Context, r *migration, busy *bool) (time.D
 		*busy = true
 		m.moving.Store(true)
 		err = r.round(ctx)
-		rest = migrationRest
+		rest = max(min(migrationRest<<min(r.idle, 10), migrationIdle), migrationShare*r.looked)
 	}
 	var bad *planError
 	if errors.As(err, &bad) {

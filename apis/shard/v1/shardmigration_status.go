@@ -47,7 +47,8 @@ type ShardMigrationStatus struct {
 	// +optional
 	Objects MigrationCounts `json:"objects,omitempty,omitzero"`
 
-	// bytes is how much processing state has been seen on its way with the objects. A count of bytes, at least 0. Written by the manager.
+	// bytes is how much processing state was on objects, not yet acknowledged by their new owners, when they were looked at last. A
+	// count of bytes, at least 0. Written by the manager.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Bytes int64 `json:"bytes,omitempty"`

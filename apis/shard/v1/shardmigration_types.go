@@ -96,8 +96,8 @@ type ShardMigrationSpec struct {
 	// +optional
 	Deadline *metav1.Time `json:"deadline,omitempty"`
 
-	// maxInFlight is how many objects of this migration may be on their way at once: asked for, and not yet acknowledged by their new
-	// owner. A count, 1 to 10000; never more than the ring's handover.maxInFlight count. Default none: then the ring's. Written by the user.
+	// maxInFlight is below how many objects of the ring in hand-over this migration asks for another one. A count, 1 to 10000; the ring's
+	// handover.maxInFlight counts if it is lower. Default none: then the ring's. Written by the user.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=10000
 	// +optional

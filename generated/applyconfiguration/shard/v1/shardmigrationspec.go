@@ -32,8 +32,8 @@ type ShardMigrationSpecApplyConfiguration struct {
 	// deadline is when a migration that has not come to its end is aborted, and what it has moved is taken back. A time in UTC, in the
 	// future when the migration begins; default none. Written by the user.
 	Deadline *metav1.Time `json:"deadline,omitempty"`
-	// maxInFlight is how many objects of this migration may be on their way at once: asked for, and not yet acknowledged by their new
-	// owner. A count, 1 to 10000; never more than the ring's handover.maxInFlight count. Default none: then the ring's. Written by the user.
+	// maxInFlight is below how many objects of the ring in hand-over this migration asks for another one. A count, 1 to 10000; the ring's
+	// handover.maxInFlight counts if it is lower. Default none: then the ring's. Written by the user.
 	MaxInFlight *int32 `json:"maxInFlight,omitempty"`
 	// objectsPerSecond is how many objects are asked for per second at most. A rate, 1 to 100000, default none: as fast as
 	// maxInFlight allows. Written by the user.

@@ -28,7 +28,8 @@ type ShardMigrationStatusApplyConfiguration struct {
 	Reason *string `json:"reason,omitempty"`
 	// objects are the numbers of objects by what has become of them. Written by the manager.
 	Objects *MigrationCountsApplyConfiguration `json:"objects,omitempty"`
-	// bytes is how much processing state has been seen on its way with the objects. A count of bytes, at least 0. Written by the manager.
+	// bytes is how much processing state was on objects, not yet acknowledged by their new owners, when they were looked at last. A
+	// count of bytes, at least 0. Written by the manager.
 	Bytes *int64 `json:"bytes,omitempty"`
 	// started is when the first object was asked for. A time in UTC. Written by the manager.
 	Started *apismetav1.Time `json:"started,omitempty"`
