@@ -76,7 +76,7 @@ func metadata(config *shardv1.ShardConfig) metav1.ObjectMeta {
 }
 
 func validating(config *shardv1.ShardConfig, o Options) admissionv1.ValidatingAdmissionPolicySpec {
-	condition, allowed, variables := rules(config, o)
+	condition, usually, variables := rules(config, o)
 	probe := named([]string{"coordination.k8s.io"}, []string{"leases"}, admissionv1.Create)
 	probe.ResourceNames = []string{fencing.Probe(config.Name)}
 	return admissionv1.ValidatingAdmissionPolicySpec{
@@ -86,10 +86,10 @@ func validating(config *shardv1.ShardConfig, o Options) admissionv1.ValidatingAd
 		},
 		MatchConditions: []admissionv1.MatchCondition{{Name: "concerns-the-ring", Expression: condition}},
 		Variables:       variables,
-		Validations: []admissionv1.Validation{{
-			Expression:        allowed,
+		Validations: []admissionv1.Validation{{ // the message is evaluated whether or not it is needed, with variables of its own
+			Expression:        usually + ` || variables.verdict == ""`,
 			Message:           "fence of ring " + quote(config.Name) + ": not allowed",
-			MessageExpression: quote("fence of ring "+quote(config.Name)+" ") + ` + variables.verdict + (variables.probe ? ": " : "") + variables.caller`,
+			MessageExpression: usually + ` ? "" : ` + quote("fence of ring "+quote(config.Name)+" ") + ` + variables.verdict + (variables.probe ? ": " : "") + variables.caller`,
 			Reason:            ptr.To(metav1.StatusReasonForbidden),
 		}},
 	}

@@ -21,9 +21,13 @@ const podName = "authentication.kubernetes.io/pod-name"
 const condition = `request.userInfo.username in $MEMBERS || (request.operation != "DELETE" && (` +
 	`(object != null && object.?metadata.?labels[?$OWNER].hasValue()) || (oldObject != null && oldObject.?metadata.?labels[?$OWNER].hasValue())))`
 
-// usual is the condition that an owner writes to its object as owners do all day: the fence's own labels stay as they are. The verdict would be
-// the same, and cost several times as much: each variable is a program of its own.
-const usual = `request.operation == "UPDATE" && request.userInfo.username in $WORKERS && request.?subResource.orValue("") != "scale" && ` +
+// usual is the condition that an owner writes to its object as owners do all day, with the fence's own labels as they were, or somebody
+// who is no member changes no labels or annotations at all. The verdict would be the same, and cost several times as much: each
+// variable is a program of its own.
+const usual = `(request.operation == "UPDATE" && (request.userInfo.username in $MEMBERS ? ` + ownersUsual + ` : ` +
+	`object.?metadata.?labels == oldObject.?metadata.?labels && object.?metadata.?annotations == oldObject.?metadata.?annotations))`
+
+const ownersUsual = `request.userInfo.username in $WORKERS && request.?subResource.orValue("") != "scale" && ` +
 	`oldObject.?metadata.?labels[?$OWNER].orValue("") != "" && oldObject.metadata.labels[$OWNER] == (` + shardOfCaller + `) && ` +
 	`object.?metadata.?labels[?$OWNER] == oldObject.?metadata.?labels[?$OWNER] && ` +
 	`object.?metadata.?labels[?$DRAIN] == oldObject.?metadata.?labels[?$DRAIN] && ` +
@@ -143,7 +147,7 @@ func ringsOnly(before, after string) string {
 }
 
 // rules fills in what is different from ring to ring.
-func rules(config *shardv1.ShardConfig, o Options) (match, allowed string, all []admissionv1.Variable) {
+func rules(config *shardv1.ShardConfig, o Options) (match, usually string, all []admissionv1.Variable) {
 	ring := config.Name
 	workers := append(slices.Sorted(maps.Keys(o.Shards)), o.Workers...)
 	roots, resources := resourcesOf(config)
@@ -159,7 +163,7 @@ func rules(config *shardv1.ShardConfig, o Options) (match, allowed string, all [
 	for _, v := range variables {
 		all = append(all, admissionv1.Variable{Name: v.name, Expression: fill.Replace(v.expression)})
 	}
-	return fill.Replace(condition), fill.Replace(usual) + ` || variables.verdict == ""`, all
+	return fill.Replace(condition), fill.Replace(usual), all
 }
 
 // resourcesOf are the roots, and roots and children, as the variable resource has them.
