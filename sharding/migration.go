@@ -34,6 +34,7 @@ type migration struct {
 
 	dirty        bool // the status is to be written
 	saved        time.Time
+	version      string // of the last write
 	phaseStarted time.Time
 }
 

@@ -281,10 +281,10 @@ func (p *plans) write(ctx context.Context, written *planRecord) error {
 		made, err = p.c.shards.ShardV1().ShardMigrations(p.c.namespace).Create(ctx, object, metav1.CreateOptions{FieldManager: managerFieldManager})
 		switch {
 		case err == nil:
-			object.UID, created = made.UID, true
+			object.UID, object.ResourceVersion, created = made.UID, made.ResourceVersion, true
 		case apierrors.IsAlreadyExists(err): // the answer was lost
 			if made, err = p.c.shards.ShardV1().ShardMigrations(p.c.namespace).Get(ctx, object.Name, metav1.GetOptions{}); err == nil {
-				object.UID, created = made.UID, true
+				object.UID, object.ResourceVersion, created = made.UID, made.ResourceVersion, true
 			}
 		}
 	}
@@ -308,14 +308,14 @@ func (p *plans) wrote(object *shardv1.ShardMigration, created bool, err error) {
 	defer p.mu.Unlock()
 	for _, plan := range p.open {
 		if plan.object.Name == object.Name {
-			plan.object.UID, plan.created, plan.dirty = object.UID, created, plan.dirty || err != nil
+			plan.object.UID, plan.object.ResourceVersion, plan.created, plan.dirty = object.UID, object.ResourceVersion, created, plan.dirty || err != nil
 		}
 	}
 	p.ended = slices.DeleteFunc(p.ended, func(plan *planRecord) bool {
 		if plan.object.Name != object.Name {
 			return false
 		}
-		plan.object.UID, plan.created = object.UID, created
+		plan.object.UID, plan.object.ResourceVersion, plan.created = object.UID, object.ResourceVersion, created
 		plan.attempts++
 		over := err == nil && migrate.Phase(object.Status.Phase).Ended() || plan.attempts >= planAttempts
 		p.done[object.Name] = p.done[object.Name] || over
@@ -347,9 +347,9 @@ func (p *plans) prune(ctx context.Context) {
 	})
 	for _, object := range ended[:len(ended)-planHistory] {
 		err := p.c.shards.ShardV1().ShardMigrations(p.c.namespace).Delete(ctx, object.Name, metav1.DeleteOptions{
-			Preconditions: &metav1.Preconditions{UID: &object.UID},
+			Preconditions: &metav1.Preconditions{UID: &object.UID, ResourceVersion: &object.ResourceVersion},
 		})
-		if err != nil && !apierrors.IsNotFound(err) {
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 			klog.FromContext(ctx).V(1).Info("Deleting the record of an old plan failed", "migration", object.Name, "err", err)
 		}
 	}

@@ -350,12 +350,12 @@ func (r *migration) verify(ctx context.Context, t tally) error {
 		return nil
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid": instance.UID, "annotations": map[string]any{verifyAnnotation: want.String()},
+		"uid": instance.UID, "resourceVersion": instance.ResourceVersion, "annotations": map[string]any{verifyAnnotation: want.String()},
 	}})
 	if err != nil {
 		return err
 	}
 	_, err = r.m.c.shards.ShardV1().ShardInstances(r.m.c.namespace).Patch(ctx, instance.Name, types.MergePatchType, patch,
 		metav1.PatchOptions{FieldManager: managerFieldManager})
-	return err
+	return unlessOvertaken(err)
 }

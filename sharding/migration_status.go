@@ -67,9 +67,13 @@ func (r *migration) saveWith(ctx context.Context, stalled *metav1.Condition) err
 		condition.ObservedGeneration = r.object.Generation
 		meta.SetStatusCondition(&r.status.Conditions, condition)
 	}
-	err := writeMigrationStatus(ctx, r.m.c, r.object, r.status)
+	target := &shardv1.ShardMigration{ObjectMeta: metav1.ObjectMeta{Name: r.object.Name, UID: r.object.UID, ResourceVersion: r.object.ResourceVersion}}
+	if r.version != "" && newerThan(r.version, target.ResourceVersion) {
+		target.ResourceVersion = r.version
+	}
+	err := writeMigrationStatus(ctx, r.m.c, target, r.status)
 	if err == nil {
-		r.dirty, r.saved = false, time.Now()
+		r.dirty, r.saved, r.version = false, time.Now(), target.ResourceVersion
 	}
 	return err
 }
@@ -91,18 +95,36 @@ func migrationConditions(s migrate.State) []metav1.Condition {
 	}
 }
 
-// writeMigrationStatus is one merge patch, which finds only the object that is meant.
+// writeMigrationStatus is one merge patch, on the version that object has. If that is behind, it is tried again. It sets the new version.
 func writeMigrationStatus(ctx context.Context, c *ringController, object *shardv1.ShardMigration, status shardv1.ShardMigrationStatus) error {
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": object.UID}, "status": status})
-	if err != nil {
-		return err
+	migrations := c.shards.ShardV1().ShardMigrations(c.namespace)
+	for attempt := 1; ; attempt++ {
+		patch, err := json.Marshal(map[string]any{
+			"metadata": map[string]any{"uid": object.UID, "resourceVersion": object.ResourceVersion}, "status": status,
+		})
+		if err != nil {
+			return err
+		}
+		written, err := migrations.Patch(ctx, object.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: managerFieldManager}, "status")
+		if err == nil {
+			object.ResourceVersion = written.ResourceVersion
+			return nil
+		}
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		if !apierrors.IsConflict(err) || attempt == maxAttempts {
+			return err
+		}
+		now, err := migrations.Get(ctx, object.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) || err == nil && now.UID != object.UID {
+			return nil // deleted, or made anew
+		}
+		if err != nil {
+			return err
+		}
+		object.ResourceVersion = now.ResourceVersion
 	}
-	_, err = c.shards.ShardV1().ShardMigrations(c.namespace).Patch(ctx, object.Name, types.MergePatchType, patch,
-		metav1.PatchOptions{FieldManager: managerFieldManager}, "status")
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil // deleted, or made anew
-	}
-	return err
 }
 
 // hold puts the finalizer on the migration, before the first object is asked for.

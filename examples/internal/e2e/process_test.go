@@ -118,7 +118,7 @@ func createRoles(ctx context.Context, cfg *rest.Config) error {
 			rule(core, []string{"secrets", "configmaps", "serviceaccounts"}, own),
 			rule([]string{"storage.k8s.io"}, []string{"storageclasses"}, own),
 			rule(core, []string{"namespaces"}, read),
-			rule(shard, []string{"shardconfigs", "shardconfigs/status", "shardinstances", "shardinstances/status"}, write),
+			rule(shard, []string{"shardconfigs", "shardconfigs/status", "shardinstances", "shardinstances/status", "shardmigrations", "shardmigrations/status"}, write),
 			rule(leases, []string{"leases"}, write),
 			rule([]string{"events.k8s.io"}, []string{"events"}, []string{"create", "patch", "update"}),
 		},
