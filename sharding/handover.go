@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	handoverWriters = 16                     // hand-overs written at the same time, per controller
-	handoverRetry   = 200 * time.Millisecond // before a write that failed for no reason of ours is tried again
+	handoverWriters  = 16 // hand-overs written at the same time, per controller
+	maxHandoverRetry = 5 * time.Second
+	handoverRetry    = 200 * time.Millisecond // before a write that failed for no reason of ours is tried again
 
 	// After a list of children the next one waits for four times as long as that took, at most maxListRest: then a fifth of the time at
 	// the most is spent listing, and while many objects are handed over each list serves many of them. The first is not delayed.
@@ -32,10 +33,11 @@ type drainer struct {
 
 	mu    sync.Mutex
 	since map[types.NamespacedName]time.Time
+	tries map[types.NamespacedName]int // attempts in a row
 }
 
 func newDrainer(p *processor) *drainer {
-	return &drainer{p: p, signal: make(chan struct{}, 1), since: map[types.NamespacedName]time.Time{}}
+	return &drainer{p: p, signal: make(chan struct{}, 1), since: map[types.NamespacedName]time.Time{}, tries: map[types.NamespacedName]int{}}
 }
 
 // requested notes that the object is to be handed over. Its reconcile in flight gets the drain timeout to end by itself.
@@ -124,7 +126,7 @@ func (d *drainer) dispatch(ctx context.Context, jobs chan<- handoverJob) (rested
 func (d *drainer) settle(ctx context.Context, key types.NamespacedName, s settlement) {
 	isCached := func() bool { return d.p.raw(key) != nil }
 	if s.retry {
-		time.AfterFunc(handoverRetry, func() {
+		time.AfterFunc(d.retryDelay(key), func() {
 			d.p.roster.settle(key, s, isCached)
 			d.wake()
 		})
@@ -135,12 +137,22 @@ func (d *drainer) settle(ctx context.Context, key types.NamespacedName, s settle
 	d.mu.Lock()
 	since, known := d.since[key]
 	delete(d.since, key)
+	delete(d.tries, key)
 	d.mu.Unlock()
 	if s.given != "" && known {
 		d.p.w.metrics.handover.WithLabelValues(d.p.w.options.Ring).Observe(time.Since(since).Seconds())
 	}
 	d.p.queue.Add(key) // it may have stayed with us, or be back already
 	klog.FromContext(ctx).V(4).Info("Hand-over ended", "object", key, "given", s.given != "")
+}
+
+// retryDelay grows from handoverRetry to maxHandoverRetry: an attempt may export a state and write it.
+func (d *drainer) retryDelay(key types.NamespacedName) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delay := min(handoverRetry<<min(d.tries[key], 10), maxHandoverRetry)
+	d.tries[key]++
+	return delay
 }
 
 // handOver gives the children and then the object to the shard that the drain label names now.

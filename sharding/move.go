@@ -212,7 +212,7 @@ func (m *mover) look(ctx context.Context, writes *batch, target *rootTarget, roo
 		}
 	}
 	return 1, writes.do(ctx, func(ctx context.Context) error {
-		err := m.write(ctx, target, root, what, to)
+		err := m.insist(ctx, target, root, what, to)
 		if err != nil && what == drain && !draining {
 			m.flight.leave(root.UID)
 		}
@@ -221,6 +221,28 @@ func (m *mover) look(ctx context.Context, writes *batch, target *rootTarget, roo
 		}
 		return err
 	})
+}
+
+// insist is write for a root that others write, too: it may be overtaken some times. It goes on only while the same is to be done
+// about the root as it is then.
+func (m *mover) insist(ctx context.Context, target *rootTarget, root *metav1.PartialObjectMetadata, what wanted, to string) error {
+	err := m.write(ctx, target, root, what, to)
+	for range maxAttempts - 1 {
+		if !apierrors.IsConflict(err) {
+			return err
+		}
+		fresh, failed := m.get(ctx, target.resource, root.Namespace, root.Name)
+		if failed != nil || fresh.UID != root.UID {
+			return err
+		}
+		now, nowTo, failed := wantedFor(m.placer.load(), target, m.ring, !m.excludes(target, fresh), fresh)
+		if failed != nil || now != what {
+			return err
+		}
+		root, to = fresh, nowTo
+		err = m.write(ctx, target, root, what, to)
+	}
+	return err
 }
 
 // errPlacementChanged: while a root waited for its turn, its destination stopped receiving.

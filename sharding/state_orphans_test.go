@@ -85,6 +85,7 @@ func TestOrphanedStatesAreCollected(t *testing.T) {
 		wb.client.Inject(memapi.InternalError, 1<<30, func(r *memapi.Request) bool { return r.Verb == "patch" && r.Name == "waiting" })
 		s.settle(5 * time.Second)
 		wants(s, "owner", s.ownership(secrets, "waiting"), "b@1")
+		s.label(secrets, "waiting", PinLabel(simRing), "b")
 		wa.client.Inject(memapi.InternalError, 1<<30, func(r *memapi.Request) bool { return r.Verb == "patch" && r.Name == "lost" })
 		s.label(secrets, "lost", DrainLabel(simRing), "b")
 		s.settle(5 * time.Second)
