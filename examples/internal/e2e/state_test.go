@@ -31,11 +31,22 @@ type historyChurn struct {
 	started int
 	certs   map[string][]string // by Secret, the fingerprints that were put in
 	rotated map[string]time.Time
+	killed  map[string]time.Time
 
 	mu   sync.Mutex
-	said map[string]types.UID // Events about certificates by name, with the Secret that they are about
-	more []string             // that were created again
+	said map[string]said // Events about certificates by name
+	more []string        // that were created again
 }
+
+// said is what is known of an Event about a certificate.
+type said struct {
+	about types.UID
+	by    string
+	at    time.Time
+}
+
+// unsaved is how long before its death a worker may have created an Event without having had the time to write that down.
+const unsaved = 3 * time.Second
 
 // E2E_CHURN says how long it is to last.
 func TestHistoriesSurviveChurnOfProcesses(t *testing.T) {
@@ -49,7 +60,7 @@ func TestHistoriesSurviveChurnOfProcesses(t *testing.T) {
 	}
 	c := &historyChurn{
 		system: newSystem(t), random: rand.New(rand.NewPCG(1, 2)), workers: map[string]*process{},
-		certs: map[string][]string{}, rotated: map[string]time.Time{}, said: map[string]types.UID{},
+		certs: map[string][]string{}, rotated: map[string]time.Time{}, said: map[string]said{}, killed: map[string]time.Time{},
 	}
 	var err error
 	c.ca, err = pki.NewRoot("churn", pki.Validity{NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(9, 0, 0)})
@@ -67,7 +78,8 @@ func TestHistoriesSurviveChurnOfProcesses(t *testing.T) {
 	for begun := time.Now(); time.Since(begun) < duration; time.Sleep(time.Second) {
 		c.strike()
 	}
-	c.settled(c.live()...)
+	// A report that was deleted comes back with the next audit of its Secret, so not all of them are there now.
+	c.eventually("everything belongs to who is left", c.ownedBy(c.live()...))
 	c.eventually("every owner knows all certificates and all Events of its Secrets", c.complete)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -85,15 +97,15 @@ func (c *historyChurn) followEvents() (stop func()) {
 	var following sync.WaitGroup
 	following.Go(func() {
 		for event := range events.ResultChan() {
-			said, ok := event.Object.(*eventsv1.Event)
-			if !ok || event.Type != watch.Added || said.ReportingController != certaudit.ReportingController {
+			e, ok := event.Object.(*eventsv1.Event)
+			if !ok || event.Type != watch.Added || e.ReportingController != certaudit.ReportingController {
 				continue
 			}
 			c.mu.Lock()
-			if _, again := c.said[said.Name]; again {
-				c.more = append(c.more, said.Name)
+			if _, again := c.said[e.Name]; again {
+				c.more = append(c.more, e.Name)
 			}
-			c.said[said.Name] = said.Regarding.UID
+			c.said[e.Name] = said{e.Regarding.UID, e.ReportingInstance, e.EventTime.Time}
 			c.mu.Unlock()
 		}
 	})
@@ -127,6 +139,7 @@ func (c *historyChurn) strike() {
 		delete(c.workers, victim)
 	case kind == 2:
 		c.workers[victim].Kill()
+		c.killed[victim] = time.Now()
 		delete(c.workers, victim)
 	case kind == 3: // somebody asks for moves, and takes some of it back
 		for i := range 10 {
@@ -220,13 +233,18 @@ func (c *historyChurn) completeFor(secret *corev1.Secret) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	events := 0
-	for _, uid := range c.said {
-		if uid == secret.UID {
-			events++
+	events, excused := 0, 0
+	for _, e := range c.said {
+		if e.about != secret.UID {
+			continue
+		}
+		events++
+		if died, ok := c.killed[e.by]; ok && died.Sub(e.at) < unsaved {
+			excused++
 		}
 	}
 	return firstError(
 		want(slices.Equal(have, c.certs[secret.Name]), "certificates %.6q, want %.6q", have, c.certs[secret.Name]),
-		want(len(history.Alerts) == events, "%d Events in the history, there were %d", len(history.Alerts), events))
+		want(len(history.Alerts) <= events && len(history.Alerts) >= events-excused, "%d Events in the history, there were %d, %d of them right before a kill",
+			len(history.Alerts), events, excused))
 }

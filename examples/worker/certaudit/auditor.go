@@ -25,7 +25,7 @@ const maxSleep = Day
 // checkpoints is how often at most the history of a Secret is written down
 // between two moves, for the case that this process dies. It changes when the
 // certificate is replaced or crosses a threshold, so this is rarely.
-const checkpoints = 10 * time.Second
+const checkpoints = time.Second
 
 // Options configure an Auditor. All fields but Now are required.
 type Options struct {
@@ -146,6 +146,10 @@ func (a *Auditor) publish(ctx context.Context, secret *corev1.Secret, r Report, 
 // been created before: Events don't last, and the same is not to be said again.
 func (a *Auditor) alert(ctx context.Context, have *corev1.ConfigMap, secret *corev1.Secret, r Report, now time.Time) error {
 	said, key := announcement(r), secret.Namespace+"/"+secret.Name
+	if have != nil && have.Annotations[AnnouncedAnnotation] != "" && metav1.IsControlledBy(have, secret) {
+		// The last Event of a shard that died before it had written its history down.
+		a.histories.Alert(key, string(secret.UID), have.Annotations[AnnouncedAnnotation], now)
+	}
 	history, _ := a.histories.Get(key)
 	if said == "" || history.Alerted(said) {
 		return nil

@@ -261,6 +261,52 @@ func TestAnEventIsCreatedOnceAlsoIfTheReportCannotBeWritten(t *testing.T) {
 	b.report()
 }
 
+// TestNothingIsSaidTwice moves a Secret to another process after its Event has expired and its report was deleted.
+func TestNothingIsSaidTwice(t *testing.T) {
+	b := newBench(t)
+	b.goodSecret()
+	b.now = days(60)
+	if _, _, err := b.reconcile(); err != nil || len(b.events()) != 1 {
+		t.Fatalf("error %v, %d Events, want none, 1", err, len(b.events()))
+	}
+	exported, err := b.auditor.State().Exporter.Export(t.Context(), webKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forgetAll := func() {
+		report := b.report()
+		if err := b.client.EventsV1().Events("shop").Delete(t.Context(), b.events()[0].Name, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.client.CoreV1().ConfigMaps("shop").Delete(t.Context(), report.Name, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.reports.Delete(report); err != nil {
+			t.Fatal(err)
+		}
+		b.restart()
+	}
+	forgetAll()
+	if err := b.auditor.State().Importer.Import(t.Context(), webKey, sharding.State{Version: 1, Data: exported}); err != nil {
+		t.Fatal(err)
+	}
+	if writes, _, err := b.reconcile(); err != nil || !slices.Equal(writes, []string{"create configmaps"}) {
+		t.Errorf("with the history: writes %v, error %v, want the report alone", writes, err)
+	}
+	b.restart()
+	b.now = days(73) // without a history, but with the report: the Event before this one is remembered
+	if _, _, err := b.reconcile(); err != nil {
+		t.Fatal(err)
+	}
+	if h, _ := b.auditor.Histories().Get(webKey.String()); len(h.Alerts) != 2 {
+		t.Errorf("the history has %d Events, want 2: %+v", len(h.Alerts), h.Alerts)
+	}
+	forgetAll()
+	if writes, _, err := b.reconcile(); err != nil || !slices.Contains(writes, "create events") {
+		t.Errorf("without anything: writes %v, error %v, want an Event", writes, err)
+	}
+}
+
 func TestUpdatesCarryTheResourceVersion(t *testing.T) {
 	b := newBench(t)
 	b.goodSecret()
