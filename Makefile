@@ -17,6 +17,7 @@ PROCESS_TESTS := ./internal/controlplane/... ./internal/child/... ./internal/ben
 test: controlplane ## Run all tests, with those on a real control plane
 	go test -timeout 20m $$(go list ./... | grep -v $(foreach p,$(PROCESS_TESTS:./%/...=%),-e /$(p)))
 	cd hack/goget && go test .
+	cd sharding/ctrlruntime && go test .
 	go test -timeout 20m -p 1 $(PROCESS_TESTS)
 	$(MAKE) sim SEEDS=50
 

@@ -95,9 +95,9 @@ const (
 	PlanLoadUnknown PlanReason = "LoadUnknown"
 	// PlanInFlight, PlanRollingOut, PlanVersionsDiffer and PlanFrozen: see Blocks.
 	PlanInFlight       PlanReason = "PlanInFlight"
-	PlanRollingOut     PlanReason = "RollingOut"
-	PlanVersionsDiffer PlanReason = "VersionsDiffer"
-	PlanFrozen         PlanReason = "Frozen"
+	PlanRollingOut     PlanReason = "RollingOut"     // see Blocks
+	PlanVersionsDiffer PlanReason = "VersionsDiffer" // see Blocks
+	PlanFrozen         PlanReason = "Frozen"         // see Blocks
 	// PlanInvalid: the input was refused; the error says why.
 	PlanInvalid PlanReason = "Invalid"
 )

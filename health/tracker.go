@@ -47,6 +47,7 @@ func (o *TrackerOptions) validate() error {
 
 // ShardHealth is what a Tracker knows about one shard.
 type ShardHealth struct {
+	// State is what the detector says of the shard.
 	State State
 	// Since is when the State began, on the clock of this process.
 	Since time.Time

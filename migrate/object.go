@@ -35,6 +35,7 @@ type Object struct {
 
 // Shards are the two ends of a migration, and what they may do now.
 type Shards struct {
+	// Source and Target are the shards that the objects move between.
 	Source, Target string
 	// SourceReceives and TargetReceives say whether they may be given objects now.
 	SourceReceives, TargetReceives bool

@@ -71,6 +71,7 @@ type Forgetter interface {
 // [UnusableAnnotation], for inspection, and the object is reconciled without it; or, with Required, not reconciled until
 // somebody removes the annotation.
 type StateTransfer struct {
+	// Exporter and Importer are required.
 	Exporter  Exporter
 	Importer  Importer
 	Forgetter Forgetter // optional
