@@ -121,14 +121,6 @@ func suspectState(parts ...string) uint64 { return xxhash.Sum64String(strings.Jo
 // gapCounts says how many gaps there are of each kind.
 type gapCounts map[gapKind]int64
 
-func (g gapCounts) total() int64 {
-	n := int64(0)
-	for _, count := range g {
-		n += count
-	}
-	return n
-}
-
 // String is like "3 unassigned, 1 epoch", in the order of gapKinds.
 func (g gapCounts) String() string {
 	var parts []string

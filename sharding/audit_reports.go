@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -127,10 +126,8 @@ func heldKind(holders []string) gapKind {
 
 // suspect is an object that the reports of the pass before were at odds about, as this pass has come across it.
 type suspect struct {
-	ref    auditRef
-	target *rootTarget
-	root   *metav1.PartialObjectMetadata
-	owner  string
+	ref   auditRef
+	owner string
 }
 
 func joinShards(shards []string) string { return strings.Join(shards, " and ") }

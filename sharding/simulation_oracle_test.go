@@ -29,10 +29,9 @@ type oracle struct {
 	calmSince time.Time // since when nothing new has gone wrong
 	troubles  int       // that have not been mended yet
 	alone     *step     // the only thing that has happened for long, see onlyTrouble
-	allowed   func(was, is string) bool
-	broken    []string // promises
-	stale     int      // writes of former owners that a server without fence has let through
-	refused   int      // writes of former owners that the fence has refused
+	broken    []string  // promises
+	stale     int       // writes of former owners that a server without fence has let through
+	refused   int       // writes of former owners that the fence has refused
 	moves     int
 	takeovers int
 }

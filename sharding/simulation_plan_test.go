@@ -80,18 +80,18 @@ func (s step) String() string {
 
 // plan is all that a seed decides: it is a pure function of the seed. What follows from it depends on how goroutines interleave, too.
 type plan struct {
-	seed            uint64
-	leaseFor        time.Duration
-	workers, most   int
-	roots           int
-	fenced          bool // the API server has the fence
-	noisy           bool // a few of all requests fail, all the time
-	longWork        time.Duration
-	clocks          []float64 // how fast the clocks of processes run, in the order in which they start
-	skews           []time.Duration
-	duration        time.Duration
-	steps           []step
-	growTo, growFor int // a ring that grows from 1 and shrinks to 1 again
+	seed          uint64
+	leaseFor      time.Duration
+	workers, most int
+	roots         int
+	fenced        bool // the API server has the fence
+	noisy         bool // a few of all requests fail, all the time
+	longWork      time.Duration
+	clocks        []float64 // how fast the clocks of processes run, in the order in which they start
+	skews         []time.Duration
+	duration      time.Duration
+	steps         []step
+	growTo        int // a ring that grows from 1 and shrinks to 1 again
 }
 
 // planOf makes the plan of a seed, for at least duration. Most of that is trouble; a phase of calm follows.

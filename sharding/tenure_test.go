@@ -125,7 +125,7 @@ func TestTenureEndsByTheMonotonicClock(t *testing.T) {
 		if !tenure.open() {
 			t.Error("closed before the deadline")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if tenure.open() {
 			t.Error("open at the deadline, which counts from the start of the renewal")
 		}

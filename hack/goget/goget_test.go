@@ -10,12 +10,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
-const (
-	root    = "../.."
-	version = "v1.999.0" // newer than anything that could be found elsewhere
-)
+const root = "../.."
+
+// version is newer than anything that could be found elsewhere, and not what an earlier run has left in the module cache.
+var version = fmt.Sprintf("v1.999.%d", time.Now().UnixMilli())
 
 // user is an empty module outside the tree that can get what is published here.
 type user struct {
@@ -27,7 +28,7 @@ type user struct {
 func newUser(t *testing.T, proxy, dir string) *user {
 	t.Helper()
 	u := &user{t, dir, []string{
-		"GOPROXY=file://" + filepath.ToSlash(proxy) + "," + upstream(t), "GOFLAGS=-mod=mod", "GOWORK=off", "GOTOOLCHAIN=local",
+		"GOPROXY=file://" + filepath.ToSlash(proxy) + "," + upstream(t), "GOFLAGS=-mod=mod -modcacherw", "GOWORK=off", "GOTOOLCHAIN=local",
 		"GONOSUMDB=github.com/shard-io/*", "GOPRIVATE=", "GONOPROXY=none",
 	}}
 	u.run("go", "mod", "init", "example.com/user")
@@ -102,6 +103,7 @@ func TestGoGet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { forget(t, p) })
 	t.Run("the zip is complete", func(t *testing.T) { checkZip(t, p) })
 
 	u := newUser(t, proxy, t.TempDir())
@@ -135,6 +137,26 @@ func TestGoGet(t *testing.T) {
 	t.Logf("modules that a client-go user is built from: before %d, after %d and this one; gained %v", len(before), len(after), gained)
 	if len(gained) > maxNewModules {
 		t.Errorf("gained %d modules, want at most %d: %v", len(gained), maxNewModules, gained)
+	}
+}
+
+// forget takes what was published out of the module cache.
+func forget(t *testing.T, p *published) {
+	cache, err := command(".", nil, "go", "env", "GOMODCACHE")
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	cache = filepath.FromSlash(strings.TrimSpace(cache))
+	left := []string{filepath.Join(cache, filepath.FromSlash(p.Path)+"@"+version)}
+	downloads, err := filepath.Glob(filepath.Join(cache, "cache", "download", filepath.FromSlash(p.Path), "@v", version+".*"))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, name := range append(left, downloads...) {
+		if err := os.RemoveAll(name); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

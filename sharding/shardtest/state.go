@@ -83,7 +83,7 @@ var (
 func (p *stateProcess) export(object types.NamespacedName) ([]byte, error) {
 	data, err := p.Transfer.Exporter.Export(context.Background(), object)
 	if err != nil {
-		return nil, fmt.Errorf("Export of %s: %w", object, err)
+		return nil, fmt.Errorf("export of %s: %w", object, err)
 	}
 	return data, nil
 }
@@ -91,11 +91,11 @@ func (p *stateProcess) export(object types.NamespacedName) ([]byte, error) {
 // worked works on the object and exports it.
 func (p *stateProcess) worked(object types.NamespacedName) ([]byte, error) {
 	if err := p.Work(object); err != nil {
-		return nil, fmt.Errorf("Work: %w", err)
+		return nil, fmt.Errorf("work: %w", err)
 	}
 	data, err := p.export(object)
 	if err == nil && data == nil {
-		return nil, fmt.Errorf("Export of %s returns nothing after work on it", object)
+		return nil, fmt.Errorf("export of %s returns nothing after work on it", object)
 	}
 	return data, err
 }
@@ -105,7 +105,7 @@ func (p *stateProcess) imports(object types.NamespacedName, epoch int64, data []
 		UID: types.UID("uid-of-" + object.Name), Epoch: epoch, Sequence: 1, From: "another-shard", Version: max(p.Transfer.Version, 1), Data: data,
 	})
 	if err != nil {
-		return fmt.Errorf("Import of %s: %w", object, err)
+		return fmt.Errorf("import of %s: %w", object, err)
 	}
 	return nil
 }
@@ -137,7 +137,7 @@ func checkExport(start func() *stateProcess) error {
 	}
 	second, err := p.worked(stateObject)
 	if err == nil && bytes.Equal(first, second) {
-		return errors.New("Export returns the same after more work")
+		return errors.New("export returns the same after more work")
 	}
 	return err
 }
