@@ -19,7 +19,7 @@ test: controlplane ## Run all tests, with those on a real control plane
 	cd hack/goget && go test .
 	cd sharding/ctrlruntime && go test .
 	go test -timeout 20m -p 1 $(PROCESS_TESTS)
-	$(MAKE) sim SEEDS=50
+	$(MAKE) sim SEEDS=8
 
 # Not sharding and health: the race detector of Go 1.26 has crashed in the runtime of their simulations (testing/synctest).
 race: ## Run tests under the race detector
