@@ -143,7 +143,7 @@ func TestWhatCheckStateFinds(t *testing.T) {
 		"panics": func(c *counters, o *shardtest.StateOwner) {
 			o.Transfer.Exporter = exportFunc(func(types.NamespacedName) ([]byte, error) { panic("no") })
 		},
-		"Work": func(c *counters, o *shardtest.StateOwner) {
+		"work": func(c *counters, o *shardtest.StateOwner) {
 			o.Work = func(types.NamespacedName) error { return errors.New("on strike") }
 		},
 		"required": func(c *counters, o *shardtest.StateOwner) { o.Transfer.Importer = nil },
