@@ -3,7 +3,6 @@ package sharding
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,7 +51,7 @@ func (s *ringScope) entrust(ctx context.Context, target *rootTarget, root *metav
 		}
 		keepEpoch(former, root, s.ring)
 	}
-	return "", fmt.Errorf("overtaken %d times", maxAttempts)
+	return "", errOvertaken
 }
 
 // assigner gives an owner to what has none.

@@ -105,8 +105,8 @@ func keyOf(obj metav1.Object) types.NamespacedName {
 	return types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
 }
 
-// followDepartures looks into the objects that left the cache without having been handed over by this process. It tells deleted objects from those that moved away: both look like a deletion to a filtered watch. It
-// runs until the queue of departures is shut down.
+// followDepartures looks into the objects that left the cache without having been handed over by this process. It tells deleted objects from
+// those that moved away: both look like a deletion to a filtered watch. It runs until the queue of departures is shut down.
 func (p *processor) followDepartures(ctx context.Context) {
 	for {
 		key, shutdown := p.departed.Get()

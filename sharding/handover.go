@@ -13,9 +13,8 @@ import (
 )
 
 const (
-	handoverWriters  = 16 // hand-overs written at the same time, per controller
-	maxHandoverRetry = 5 * time.Second
-	handoverRetry    = 200 * time.Millisecond // before a write that failed for no reason of ours is tried again
+	handoverWriters = 16                     // hand-overs written at the same time, per controller
+	handoverRetry   = 200 * time.Millisecond // before a write that failed for no reason of ours is tried again
 
 	// After a list of children the next one waits for four times as long as that took, at most maxListRest: then a fifth of the time at
 	// the most is spent listing, and while many objects are handed over each list serves many of them. The first is not delayed.
@@ -45,7 +44,7 @@ func (d *drainer) requested(key types.NamespacedName) {
 	d.mu.Lock()
 	d.since[key] = time.Now()
 	d.mu.Unlock()
-	time.AfterFunc(d.p.w.drainTimeout(), func() {
+	time.AfterFunc(drainTimeout(d.p.w.ring.get()), func() {
 		if d.p.roster.force(key) {
 			d.p.w.metrics.handoverForced.WithLabelValues(d.p.w.options.Ring).Inc()
 			d.p.w.logger.Info("Reconcile exceeds the drain timeout, cancelled it", "object", key)
@@ -126,7 +125,7 @@ func (d *drainer) dispatch(ctx context.Context, jobs chan<- handoverJob) (rested
 func (d *drainer) settle(ctx context.Context, key types.NamespacedName, s settlement) {
 	isCached := func() bool { return d.p.raw(key) != nil }
 	if s.retry {
-		time.AfterFunc(d.retryDelay(key), func() {
+		time.AfterFunc(d.tried(key), func() {
 			d.p.roster.settle(key, s, isCached)
 			d.wake()
 		})
@@ -146,13 +145,12 @@ func (d *drainer) settle(ctx context.Context, key types.NamespacedName, s settle
 	klog.FromContext(ctx).V(4).Info("Hand-over ended", "object", key, "given", s.given != "")
 }
 
-// retryDelay grows from handoverRetry to maxHandoverRetry: an attempt may export a state and write it.
-func (d *drainer) retryDelay(key types.NamespacedName) time.Duration {
+// tried notes an attempt that failed. It returns how long to wait: the next one may export a state and write it once more.
+func (d *drainer) tried(key types.NamespacedName) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delay := min(handoverRetry<<min(d.tries[key], 10), maxHandoverRetry)
 	d.tries[key]++
-	return delay
+	return retryDelay(d.tries[key])
 }
 
 // handOver gives the children and then the object to the shard that the drain label names now.

@@ -95,23 +95,25 @@ func ShardSelector(ring, shard string) labels.Selector {
 }
 
 // AnyShard selects the objects that have an owner, whoever it is.
-func AnyShard(ring string) labels.Selector { return selectorFor(ring, selection.Exists) }
+func AnyShard(ring string) labels.Selector { return selecting(OwnerLabel(ring), selection.Exists) }
 
 // Unassigned selects the objects that have no owner. In a namespace or resource that the ring does not target, these
 // are all objects.
-func Unassigned(ring string) labels.Selector { return selectorFor(ring, selection.DoesNotExist) }
+func Unassigned(ring string) labels.Selector {
+	return selecting(OwnerLabel(ring), selection.DoesNotExist)
+}
 
 // ownedByNoneOf selects the objects without an owner label and those whose owner is none of the shards.
 func ownedByNoneOf(ring string, shards []string) labels.Selector {
 	if len(shards) == 0 {
 		return labels.Everything()
 	}
-	return selectorFor(ring, selection.NotIn, shards...)
+	return selecting(OwnerLabel(ring), selection.NotIn, shards...)
 }
 
-// selectorFor selects nothing for a ring or shard whose name is not valid in a label.
-func selectorFor(ring string, op selection.Operator, values ...string) labels.Selector {
-	requirement, err := labels.NewRequirement(OwnerLabel(ring), op, values)
+// selecting selects by one label; nothing, if the key or a value is not valid in a label.
+func selecting(key string, op selection.Operator, values ...string) labels.Selector {
+	requirement, err := labels.NewRequirement(key, op, values)
 	if err != nil {
 		return labels.Nothing()
 	}

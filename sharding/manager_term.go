@@ -255,7 +255,7 @@ func (t *term) check(ctx context.Context) error {
 
 // newRing puts together what serves one ring.
 func (t *term) newRing(ctx context.Context, config *shardv1.ShardConfig) (*ringController, error) {
-	timing, err := health.TimingFor(leaseDuration(config))
+	timing, err := timingOf(config)
 	if err != nil {
 		return nil, err
 	}

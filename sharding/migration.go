@@ -180,17 +180,16 @@ func (r *migration) announce(ctx context.Context, before migrate.Phase) {
 // plan validates and counts. An error that wraps a planError ends the migration.
 func (r *migration) plan(ctx context.Context) error {
 	c, spec := r.m.c, r.object.Spec
-	if p := c.placer.load(); true {
-		switch {
-		case p.lost(spec.Source):
-			return badPlan("UnknownSource", "spec.source: %s is no shard of ring %s", spec.Source, c.ring)
-		case p.lost(spec.Target):
-			return badPlan("UnknownTarget", "spec.target: %s is no shard of ring %s", spec.Target, c.ring)
-		case p.draining(spec.Target):
-			return badPlan("TargetDraining", "spec.target: %s is being drained", spec.Target)
-		case p.draining(spec.Source):
-			return badPlan("SourceDraining", "spec.source: %s is being drained: all its objects are on their way already", spec.Source)
-		}
+	p := c.placer.load()
+	switch {
+	case p.lost(spec.Source):
+		return badPlan("UnknownSource", "spec.source: %s is no shard of ring %s", spec.Source, c.ring)
+	case p.lost(spec.Target):
+		return badPlan("UnknownTarget", "spec.target: %s is no shard of ring %s", spec.Target, c.ring)
+	case p.draining(spec.Target):
+		return badPlan("TargetDraining", "spec.target: %s is being drained", spec.Target)
+	case p.draining(spec.Source):
+		return badPlan("SourceDraining", "spec.source: %s is being drained: all its objects are on their way already", spec.Source)
 	}
 	var err error
 	if r.selection, err = selectionOf(spec.Selection, c.targets.Load()); err != nil {

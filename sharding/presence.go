@@ -1,6 +1,7 @@
 package sharding
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -389,19 +390,42 @@ func (p *presence) load(r *reporter, now time.Time) shardv1.Ratio {
 
 // owned counts the objects that this shard owns, and names the first of them in order.
 func (p *presence) owned() (count int64, names string) {
-	var all []string
+	first := make([]types.NamespacedName, 0, 2*listedResources)
+	var last *types.NamespacedName // nothing after it is named
 	for _, processor := range p.w.processors {
 		n := 0
 		for _, obj := range processor.controller.Informer.GetStore().List() {
-			if m, ok := obj.(metav1.Object); ok {
-				if owner, _ := OwnerOf(m, p.w.options.Ring); owner == p.w.options.ID {
-					n++
-					all = append(all, keyOf(m).String())
-				}
+			m, ok := obj.(metav1.Object)
+			if !ok {
+				continue
+			}
+			if owner, _ := OwnerOf(m, p.w.options.Ring); owner != p.w.options.ID {
+				continue
+			}
+			n++
+			if key := keyOf(m); last == nil || compareKeys(key, *last) < 0 {
+				first = append(first, key)
+			}
+			if len(first) == cap(first) {
+				slices.SortFunc(first, compareKeys)
+				first = first[:listedResources]
+				last = &first[listedResources-1]
 			}
 		}
+		count += int64(n)
 		p.w.metrics.owned.WithLabelValues(p.w.options.Ring, processor.target.name()).Set(float64(n))
 	}
-	slices.Sort(all)
-	return int64(len(all)), strings.Join(all[:min(len(all), listedResources)], "\n")
+	slices.SortFunc(first, compareKeys)
+	var b strings.Builder
+	for i, key := range first[:min(len(first), listedResources)] {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(key.String())
+	}
+	return count, b.String()
+}
+
+func compareKeys(a, b types.NamespacedName) int {
+	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 }

@@ -162,7 +162,7 @@ func (c *ringController) reconcile(ctx context.Context) (recheck time.Duration, 
 		return 0, err
 	}
 	c.claimed = true
-	timing, err := health.TimingFor(leaseDuration(config))
+	timing, err := timingOf(config)
 	if err != nil {
 		return 0, err
 	}
@@ -170,7 +170,7 @@ func (c *ringController) reconcile(ctx context.Context) (recheck time.Duration, 
 		return 0, err
 	}
 	c.flight.setLimit(maxInFlight(config))
-	c.audit.configure(auditSettings{timing: timing, drain: drainTimeoutOf(config), generation: config.Generation})
+	c.audit.configure(auditSettings{timing: timing, drain: drainTimeout(config), generation: config.Generation})
 
 	instances, err := c.ownInstances()
 	if err != nil {

@@ -2,39 +2,12 @@ package sharding
 
 import (
 	"strings"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/health"
 )
-
-const (
-	defaultLeaseDuration = 30 * time.Second
-	defaultMaxInFlight   = 200
-)
-
-func leaseDuration(config *shardv1.ShardConfig) time.Duration {
-	if config.Spec.HealthCheckInterval == nil {
-		return defaultLeaseDuration
-	}
-	return config.Spec.HealthCheckInterval.Duration
-}
-
-func maxInFlight(config *shardv1.ShardConfig) int {
-	if config.Spec.Handover == nil || config.Spec.Handover.MaxInFlight <= 0 {
-		return defaultMaxInFlight
-	}
-	return int(config.Spec.Handover.MaxInFlight)
-}
-
-func drainTimeoutOf(config *shardv1.ShardConfig) time.Duration {
-	if config.Spec.Handover == nil || config.Spec.Handover.DrainTimeout.Duration <= 0 {
-		return shardv1.DefaultDrainTimeout
-	}
-	return config.Spec.Handover.DrainTimeout.Duration
-}
 
 // facts joins what the ShardInstances, the Leases and the labels on objects say about shards.
 func (c *ringController) facts(instances map[string]*shardv1.ShardInstance) []shardFact {

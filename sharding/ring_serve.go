@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/klog/v2"
 
@@ -209,7 +210,7 @@ func (c *ringController) drainFinders(targets *targetSet) []*finder {
 	finders := make([]*finder, 0, len(targets.roots))
 	for _, target := range targets.roots {
 		f := c.newFinder(target.resource)
-		f.selector = anyDrain(c.ring).String()
+		f.selector = selecting(DrainLabel(c.ring), selection.Exists).String()
 		f.found = func(_ context.Context, _ *finder, event watch.EventType, root *metav1.PartialObjectMetadata) bool {
 			c.flight.found(target.resource, event, root)
 			return true

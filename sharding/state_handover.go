@@ -25,7 +25,7 @@ func (k *keeper) luggage(ctx context.Context, key types.NamespacedName, root met
 	if !k.stateful() || !ok || !now.of(root, k.ring()) || !now.ready && !planted("return-without-state") {
 		return luggage{change: keepAnnotation}, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, k.p.w.drainTimeout())
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout(k.p.w.ring.get()))
 	defer cancel()
 	data, err := k.exports(ctx, key)
 	if err != nil {

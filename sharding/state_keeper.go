@@ -3,7 +3,6 @@ package sharding
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -420,5 +419,5 @@ func (k *keeper) rewrite(ctx context.Context, key types.NamespacedName, h *holdi
 			return err
 		}
 	}
-	return fmt.Errorf("overtaken %d times", maxAttempts)
+	return errOvertaken
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/klog/v2"
@@ -36,20 +35,12 @@ func wantedAfterRefusal(p *placement, r *refusal, owner, target string, draining
 // refusedBy reports whether a shard has refused the state of the root, so that it is not to be given to that shard now.
 func refusedBy(r *refusal, shard string) bool { return r != nil && r.By == shard }
 
-func anyRefusal(ring string) labels.Selector {
-	requirement, err := labels.NewRequirement(RefusedLabel(ring), selection.Exists, nil)
-	if err != nil {
-		return labels.Nothing()
-	}
-	return labels.NewSelector().Add(*requirement)
-}
-
 // refusalFinders send back what its owner has refused as soon as that is written on it.
 func (c *ringController) refusalFinders(targets *targetSet) []*finder {
 	finders := make([]*finder, 0, len(targets.roots))
 	for _, target := range targets.roots {
 		f := c.newFinder(target.resource)
-		f.selector = anyRefusal(c.ring).String()
+		f.selector = selecting(RefusedLabel(c.ring), selection.Exists).String()
 		f.found = func(ctx context.Context, f *finder, event watch.EventType, root *metav1.PartialObjectMetadata) bool {
 			if event == watch.Deleted {
 				return false
@@ -67,13 +58,4 @@ func (c *ringController) refusalFinders(targets *targetSet) []*finder {
 		finders = append(finders, f)
 	}
 	return finders
-}
-
-// withoutStates selects what is not itself a part of an object's state.
-func withoutStates() labels.Selector {
-	requirement, err := labels.NewRequirement(StateLabel, selection.DoesNotExist, nil)
-	if err != nil {
-		return labels.Nothing()
-	}
-	return labels.NewSelector().Add(*requirement)
 }

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/selection"
 
 	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/balancer"
@@ -157,7 +158,7 @@ func newRootTarget(ctx context.Context, mapper meta.RESTMapperWithContext, t sha
 	}
 	root.resource, root.kind = mapping.Resource, kind.GroupKind()
 	if root.resource.GroupResource() == (schema.GroupResource{Resource: "secrets"}) {
-		root.objects = both(root.objects, withoutStates())
+		root.objects = both(root.objects, selecting(StateLabel, selection.DoesNotExist)) // a state is never sharded itself
 	}
 	root.prefix = ring.NewPrefix(kind.Group, kind.Kind)
 	root.namespaced = mapping.Scope.Name() == meta.RESTScopeNameNamespace

@@ -5,20 +5,9 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 )
-
-// anyDrain selects the objects that are in hand-over.
-func anyDrain(ring string) labels.Selector {
-	requirement, err := labels.NewRequirement(DrainLabel(ring), selection.Exists, nil)
-	if err != nil {
-		return labels.Nothing()
-	}
-	return labels.NewSelector().Add(*requirement)
-}
 
 // unownedLedger knows how many roots no live shard owns, and for how long the oldest of them has been known to be so.
 // It is brought up to date by every list of a finder.

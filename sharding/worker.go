@@ -19,7 +19,6 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
-	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/generated/clientset/versioned"
 	"github.com/shard-io/shard-controller/health"
 )
@@ -325,20 +324,4 @@ func (w *Worker) resolve(ctx context.Context, c Controller) (*target, error) {
 // objects is the metadata client for a resource in a namespace; for cluster-scoped ones the namespace is empty.
 func (w *Worker) objects(resource schema.GroupVersionResource, namespace string) metadata.ResourceInterface {
 	return w.metadata.Resource(resource).Namespace(namespace)
-}
-
-// drainTimeout is how long a reconcile in flight may take before a hand-over cancels it.
-func (w *Worker) drainTimeout() time.Duration {
-	if config := w.ring.get(); config != nil && config.Spec.Handover != nil && config.Spec.Handover.DrainTimeout.Duration > 0 {
-		return config.Spec.Handover.DrainTimeout.Duration
-	}
-	return shardv1.DefaultDrainTimeout
-}
-
-func timingOf(config *shardv1.ShardConfig) (health.Timing, error) {
-	interval := shardv1.DefaultHealthCheckInterval
-	if config.Spec.HealthCheckInterval != nil {
-		interval = config.Spec.HealthCheckInterval.Duration
-	}
-	return health.TimingFor(interval)
 }
