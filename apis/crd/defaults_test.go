@@ -42,9 +42,10 @@ func TestDefaults(t *testing.T) {
 		ScaleUpThreshold: ratio(t, 0.8), ScaleDownThreshold: ratio(t, 0.3),
 		LoadBalanceStrategy: "consistent-hash",
 		HealthCheckInterval: ptr.To(seconds(30)),
-		Rebalance:           &v1.Rebalance{Tolerance: ratio(t, 0.1), Interval: seconds(30), Rounds: 2, MaxMovesPerRound: 1000},
+		Rebalance:           &v1.Rebalance{Tolerance: ratio(t, 0.1), Interval: seconds(30), Rounds: 2, MaxMovesPerRound: 1000, CooldownPeriod: seconds(600)},
 		Scaling: &v1.Scaling{Tolerance: ratio(t, 0.1), SustainedPeriod: seconds(30), CooldownPeriod: seconds(300),
-			MaxStepUp: 4, MaxStepDown: 1},
+			MaxStepUp: 4, MaxStepDown: 1, UpPeriod: seconds(30), DownPeriod: seconds(60), QueueLimit: 1000, AgeLimit: seconds(60),
+			StaleAfter: seconds(60), Forecast: v1.ForecastTrend, Horizon: seconds(60)},
 		Handover: &v1.Handover{DrainTimeout: seconds(30), MaxInFlight: 200},
 	}
 	if diff := cmp.Diff(wantConfig, gotConfig.Spec); diff != "" {
@@ -111,9 +112,10 @@ func full(t *testing.T) *v1.ShardConfig {
 				Group: "example.com", Resource: "widgets",
 			}},
 			Workload:  &v1.WorkloadReference{APIVersion: "apps/v1", Kind: "StatefulSet", Name: "worker"},
-			Rebalance: &v1.Rebalance{Tolerance: ratio(t, 0.2), Interval: minutes(2), Rounds: 3, MaxMovesPerRound: 5},
+			Rebalance: &v1.Rebalance{Tolerance: ratio(t, 0.2), Interval: minutes(2), Rounds: 3, MaxMovesPerRound: 5, CooldownPeriod: minutes(6), DryRun: true},
 			Scaling: &v1.Scaling{Tolerance: ratio(t, 0.05), SustainedPeriod: minutes(3), CooldownPeriod: minutes(4),
-				MaxStepUp: 2, MaxStepDown: 3},
+				MaxStepUp: 2, MaxStepDown: 3, UpPeriod: minutes(7), DownPeriod: minutes(8), QueueLimit: 9, AgeLimit: minutes(10),
+				ConsolidateBelow: ratio(t, 0.6), StaleAfter: minutes(11), Forecast: v1.ForecastBoth, Horizon: minutes(12), DryRun: true},
 			Handover: &v1.Handover{DrainTimeout: minutes(5), MaxInFlight: 7},
 		},
 	}

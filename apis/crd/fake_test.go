@@ -59,9 +59,13 @@ func applySteps(t *testing.T, client versioned.Interface, ns string) (*v1.ShardC
 		WithScaleUpThreshold(base.ScaleUpThreshold).WithScaleDownThreshold(base.ScaleDownThreshold).
 		WithLoadBalanceStrategy("one").WithHealthCheckInterval(*base.HealthCheckInterval).
 		WithRebalance(apply.Rebalance().WithTolerance(base.Rebalance.Tolerance).WithInterval(base.Rebalance.Interval).
-			WithRounds(base.Rebalance.Rounds).WithMaxMovesPerRound(base.Rebalance.MaxMovesPerRound)).
+			WithRounds(base.Rebalance.Rounds).WithMaxMovesPerRound(base.Rebalance.MaxMovesPerRound).
+			WithCooldownPeriod(base.Rebalance.CooldownPeriod).WithDryRun(base.Rebalance.DryRun)).
 		WithScaling(apply.Scaling().WithTolerance(base.Scaling.Tolerance).WithSustainedPeriod(base.Scaling.SustainedPeriod).
-			WithCooldownPeriod(base.Scaling.CooldownPeriod).WithMaxStepUp(base.Scaling.MaxStepUp).WithMaxStepDown(base.Scaling.MaxStepDown)).
+			WithCooldownPeriod(base.Scaling.CooldownPeriod).WithMaxStepUp(base.Scaling.MaxStepUp).WithMaxStepDown(base.Scaling.MaxStepDown).
+			WithUpPeriod(base.Scaling.UpPeriod).WithDownPeriod(base.Scaling.DownPeriod).WithQueueLimit(base.Scaling.QueueLimit).
+			WithAgeLimit(base.Scaling.AgeLimit).WithConsolidateBelow(base.Scaling.ConsolidateBelow).WithStaleAfter(base.Scaling.StaleAfter).
+			WithForecast(base.Scaling.Forecast).WithHorizon(base.Scaling.Horizon).WithDryRun(base.Scaling.DryRun)).
 		WithHandover(apply.Handover().WithDrainTimeout(base.Handover.DrainTimeout).WithMaxInFlight(base.Handover.MaxInFlight)).
 		WithTargets(
 			apply.Target().WithResource("secrets").WithControlled(apply.ControlledResource().WithResource("configmaps")),

@@ -22,6 +22,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &shardv1.ComputeResourcesApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("ControlledResource"):
 		return &shardv1.ControlledResourceApplyConfiguration{}
+	case v1.SchemeGroupVersion.WithKind("Decision"):
+		return &shardv1.DecisionApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("Handover"):
 		return &shardv1.HandoverApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("HashRange"):
@@ -58,6 +60,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &shardv1.ShardMigrationSpecApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("ShardMigrationStatus"):
 		return &shardv1.ShardMigrationStatusApplyConfiguration{}
+	case v1.SchemeGroupVersion.WithKind("ShardWork"):
+		return &shardv1.ShardWorkApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("Target"):
 		return &shardv1.TargetApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("WorkloadReference"):

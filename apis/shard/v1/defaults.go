@@ -20,6 +20,14 @@ const (
 	DefaultCooldownPeriod                = 5 * time.Minute
 	DefaultMaxStepUp               int32 = 4
 	DefaultMaxStepDown             int32 = 1
+	DefaultMoveCooldown                  = 10 * time.Minute
+	DefaultUpPeriod                      = 30 * time.Second
+	DefaultDownPeriod                    = time.Minute
+	DefaultQueueLimit              int32 = 1000
+	DefaultAgeLimit                      = time.Minute
+	DefaultStaleAfter                    = time.Minute
+	DefaultHorizon                       = time.Minute
+	DefaultForecast                      = ForecastTrend
 	DefaultDrainTimeout                  = 30 * time.Second
 	DefaultMaxInFlight             int32 = 200
 	DefaultWeight                  int32 = 1
@@ -71,6 +79,7 @@ func (r *Rebalance) setDefaults() {
 	setDefault(&r.Interval.Duration, DefaultRebalanceInterval)
 	setDefault(&r.Rounds, DefaultRebalanceRounds)
 	setDefault(&r.MaxMovesPerRound, DefaultMaxMovesPerRound)
+	setDefault(&r.CooldownPeriod.Duration, DefaultMoveCooldown)
 }
 
 func (s *Scaling) setDefaults() {
@@ -79,6 +88,13 @@ func (s *Scaling) setDefaults() {
 	setDefault(&s.CooldownPeriod.Duration, DefaultCooldownPeriod)
 	setDefault(&s.MaxStepUp, DefaultMaxStepUp)
 	setDefault(&s.MaxStepDown, DefaultMaxStepDown)
+	setDefault(&s.UpPeriod.Duration, DefaultUpPeriod)
+	setDefault(&s.DownPeriod.Duration, DefaultDownPeriod)
+	setDefault(&s.QueueLimit, DefaultQueueLimit)
+	setDefault(&s.AgeLimit.Duration, DefaultAgeLimit)
+	setDefault(&s.StaleAfter.Duration, DefaultStaleAfter)
+	setDefault(&s.Forecast, DefaultForecast)
+	setDefault(&s.Horizon.Duration, DefaultHorizon)
 }
 
 func (h *Handover) setDefaults() {

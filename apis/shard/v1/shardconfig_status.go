@@ -55,4 +55,65 @@ type ShardConfigStatus struct {
 	// +kubebuilder:validation:Maximum=1000
 	// +optional
 	Load *Ratio `json:"load,omitempty"`
+
+	// desiredShards is how many shards there should be now, after windows and limits. A count, 0 to 100000; absent before the first decision.
+	// Written by the manager.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100000
+	// +optional
+	DesiredShards int32 `json:"desiredShards,omitempty"`
+
+	// recommendedShards is how many shards the load of the moment alone asks for, before windows and rates. A count, 0 to 100000; absent
+	// before the first decision. Written by the manager.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100000
+	// +optional
+	RecommendedShards int32 `json:"recommendedShards,omitempty"`
+
+	// lastScaling is why the number of shards is to change, or why it stays. Written by the manager when the reason changes.
+	// +optional
+	LastScaling *Decision `json:"lastScaling,omitempty"`
+
+	// lastPlan is why objects are moved to even out the load, or why not. Written by the manager when the reason changes.
+	// +optional
+	LastPlan *Decision `json:"lastPlan,omitempty"`
+
+	// imbalance is the largest load of a shard over the mean; 1 is even. A coarse copy of the metric imbalance_ratio. 0 to 1000, three
+	// decimals; absent while it is not known. Written by the manager.
+	// +kubebuilder:validation:Type=number
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000
+	// +optional
+	Imbalance *Ratio `json:"imbalance,omitempty"`
+
+	// largestShare is the part of the whole load that the largest slot is, which cannot be divided. A coarse copy of the metric
+	// largest_object_share. 0 to 1, three decimals; absent while it is not known. Written by the manager.
+	// +kubebuilder:validation:Type=number
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1
+	// +optional
+	LargestShare *Ratio `json:"largestShare,omitempty"`
+
+	// forecastError is by how much the forecasts of the load have been off: of the best model, in full shards. 0 to 1000, three decimals;
+	// absent while none has come due. A coarse copy of the metric forecast_error. Written by the manager.
+	// +kubebuilder:validation:Type=number
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000
+	// +optional
+	ForecastError *Ratio `json:"forecastError,omitempty"`
+}
+
+// Decision is what the manager decided about load, acting or not.
+type Decision struct {
+	// reason says why in one word, such as LoadHigh or WithinTolerance. 1 to 64 characters, required. Written by the manager.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^[A-Z][A-Za-z]*$`
+	Reason string `json:"reason"`
+	// message says why in a sentence, as of the time. At most 1024 characters. Written by the manager.
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	Message string `json:"message,omitempty"`
+	// time is since when the reason is this one. A time in UTC, required. Written by the manager.
+	Time metav1.Time `json:"time"`
 }

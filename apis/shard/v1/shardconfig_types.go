@@ -58,6 +58,7 @@ type ShardConfigList struct {
 // +kubebuilder:validation:XValidation:rule="self.minShards <= self.maxShards",fieldPath=".minShards",message="minShards must not be greater than maxShards"
 // +kubebuilder:validation:XValidation:rule="double(self.scaleDownThreshold) < double(self.scaleUpThreshold)",fieldPath=".scaleDownThreshold",message="scaleDownThreshold must be less than scaleUpThreshold"
 // +kubebuilder:validation:XValidation:rule="double(self.scaleDownThreshold) >= double(self.scaleUpThreshold) || int(double(self.scaleDownThreshold) * 1000.0 + 0.5) * (self.minShards + 1) < int(double(self.scaleUpThreshold) * 1000.0 + 0.5) * self.minShards",fieldPath=".scaleDownThreshold",message="scaleDownThreshold * (minShards + 1) must be less than scaleUpThreshold * minShards, or removing a shard can overload those that stay and add it again"
+// +kubebuilder:validation:XValidation:rule="!has(self.scaling) || !has(self.scaling.consolidateBelow) || (double(self.scaling.consolidateBelow) >= double(self.scaleDownThreshold) && double(self.scaling.consolidateBelow) <= double(self.scaleUpThreshold))",fieldPath=".scaling.consolidateBelow",message="consolidateBelow must be from scaleDownThreshold to scaleUpThreshold, or shards would be removed and added again"
 // +kubebuilder:validation:XValidation:rule="!has(self.targets) || self.targets.all(t, !has(t.controlled) || t.controlled.all(c, !self.targets.exists(o, o.group == c.group && o.resource == c.resource)))",fieldPath=".targets",message="a controlled resource must not be a target of the same ring"
 type ShardConfigSpec struct {
 	// minShards is the smallest number of shards that scaling goes down to. A count, 1 to 1000, default 1, at most maxShards.
@@ -225,6 +226,19 @@ type Rebalance struct {
 	// +kubebuilder:validation:Maximum=100000
 	// +optional
 	MaxMovesPerRound int32 `json:"maxMovesPerRound,omitempty"`
+
+	// cooldownPeriod is how long a slot that was moved stays where it is. A duration, 1s to 1h, default 10m. Written by the user.
+	// +kubebuilder:default="10m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="must be a duration from 1s to 1h"
+	// +optional
+	CooldownPeriod metav1.Duration `json:"cooldownPeriod,omitempty,omitzero"`
+
+	// dryRun says that it is only reported what would move, and why. Default false. Written by the user.
+	// +optional
+	DryRun bool `json:"dryRun,omitempty"`
 }
 
 // Scaling says how fast the number of shards follows the load.
@@ -259,20 +273,110 @@ type Scaling struct {
 	// +optional
 	CooldownPeriod metav1.Duration `json:"cooldownPeriod,omitempty,omitzero"`
 
-	// maxStepUp is how many shards one decision may add. A count, 1 to 1000, default 4. Written by the user.
+	// maxStepUp is how many shards may be added within upPeriod. A count, 1 to 1000, default 4. Written by the user.
 	// +kubebuilder:default=4
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
 	// +optional
 	MaxStepUp int32 `json:"maxStepUp,omitempty"`
 
-	// maxStepDown is how many shards one decision may remove. A count, 1 to 1000, default 1. Written by the user.
+	// maxStepDown is how many shards may be removed within downPeriod. A count, 1 to 1000, default 1. Written by the user.
 	// +kubebuilder:default=1
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
 	// +optional
 	MaxStepDown int32 `json:"maxStepDown,omitempty"`
+
+	// upPeriod is the time in which at most maxStepUp shards are added. A duration, 1s to 1h, default 30s. Written by the user.
+	// +kubebuilder:default="30s"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="must be a duration from 1s to 1h"
+	// +optional
+	UpPeriod metav1.Duration `json:"upPeriod,omitempty,omitzero"`
+
+	// downPeriod is the time in which at most maxStepDown shards are removed. A duration, 1s to 1h, default 1m. Written by the user.
+	// +kubebuilder:default="1m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="must be a duration from 1s to 1h"
+	// +optional
+	DownPeriod metav1.Duration `json:"downPeriod,omitempty,omitzero"`
+
+	// queueLimit is how many objects may wait on a shard: as many count as a load of 1, and above that, on average, a shard is added while
+	// they do not get fewer. A count, 1 to 1000000, default 1000. Written by the user.
+	// +kubebuilder:default=1000
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	// +optional
+	QueueLimit int32 `json:"queueLimit,omitempty"`
+
+	// ageLimit is how long an object may wait on a shard: the age of the oldest one over it counts as load. A duration, 1s to 1h, default 1m. Written by the user.
+	// +kubebuilder:default="1m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="must be a duration from 1s to 1h"
+	// +optional
+	AgeLimit metav1.Duration `json:"ageLimit,omitempty,omitzero"`
+
+	// consolidateBelow removes shards although the load is above scaleDownThreshold, as long as those that stay have at most this load. A
+	// load, from scaleDownThreshold up to scaleUpThreshold, three decimals; default none: never. Written by the user.
+	// +kubebuilder:validation:Type=number
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:ExclusiveMinimum=true
+	// +kubebuilder:validation:Maximum=1
+	// +optional
+	ConsolidateBelow Ratio `json:"consolidateBelow,omitempty,omitzero"`
+
+	// staleAfter is the age from which the load that a shard has reported is unknown. A duration, 10s to 1h, default 1m. Written by the user.
+	// +kubebuilder:default="1m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s') && duration(self) <= duration('1h')",message="must be a duration from 10s to 1h"
+	// +optional
+	StaleAfter metav1.Duration `json:"staleAfter,omitempty,omitzero"`
+
+	// forecast is how the load to come is foreseen: None, Trend (it goes on as in the last minutes), Seasonal (as at the same time on the
+	// days before) or Both. A forecast only ever adds or keeps shards, and is left out while it is bad. Default Trend. Written by the user.
+	// +kubebuilder:default=Trend
+	// +optional
+	Forecast ForecastModel `json:"forecast,omitempty"`
+
+	// horizon is how long it takes until a shard that is added has taken its share over: its start, and the moves. Forecasts are made for then. A duration, 1s to 1h, default 1m. Written by the user.
+	// +kubebuilder:default="1m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="must be a duration from 1s to 1h"
+	// +optional
+	Horizon metav1.Duration `json:"horizon,omitempty,omitzero"`
+
+	// dryRun says that it is only reported how many shards there should be, although there is a workload. Default false. Written by the
+	// user.
+	// +optional
+	DryRun bool `json:"dryRun,omitempty"`
 }
+
+// ForecastModel is a way to foresee load.
+//
+// +kubebuilder:validation:Enum=None;Trend;Seasonal;Both
+type ForecastModel string
+
+// The ways to foresee load.
+const (
+	// ForecastNone foresees nothing.
+	ForecastNone ForecastModel = "None"
+	// ForecastTrend goes on as the load went in the last minutes.
+	ForecastTrend ForecastModel = "Trend"
+	// ForecastSeasonal expects what was at the same time on the days before.
+	ForecastSeasonal ForecastModel = "Seasonal"
+	// ForecastBoth has both models; the larger forecast counts.
+	ForecastBoth ForecastModel = "Both"
+)
 
 // Handover says how an object goes from one shard to another.
 type Handover struct {

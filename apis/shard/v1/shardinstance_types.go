@@ -141,6 +141,17 @@ type ShardInstanceStatus struct {
 	// +optional
 	Load *Ratio `json:"load,omitempty"`
 
+	// work is what the load is made of. Absent while it is not known. Written by the worker.
+	// +optional
+	Work *ShardWork `json:"work,omitempty"`
+
+	// slotLoads is what the slots of the shard carry: for each that is not empty, how many objects it has and which part of the work it
+	// causes; for programs, in base64. At most 32768 characters; none: not reported. Written by the worker.
+	// +kubebuilder:validation:MaxLength=32768
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9+/]*=*$`
+	// +optional
+	SlotLoads string `json:"slotLoads,omitempty"`
+
 	// lastHeartbeat is when the shard was last heard of: a coarse copy for people, the heartbeat is the Lease. A time in UTC.
 	// Written by the worker along with other changes.
 	// +optional
@@ -172,6 +183,37 @@ type ShardInstanceStatus struct {
 	// +kubebuilder:validation:MaxLength=128
 	// +optional
 	Version string `json:"version,omitempty"`
+}
+
+// ShardWork is what a shard does and has to do. The numbers are smoothed and rounded, for comparisons and for people.
+type ShardWork struct {
+	// busy is the part of its capacity that the shard used: time in reconciles, over time and concurrency. 0 to 1000, three decimals.
+	// Written by the worker.
+	// +kubebuilder:validation:Type=number
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000
+	// +optional
+	Busy Ratio `json:"busy,omitempty,omitzero"`
+
+	// donePerMinute is how many objects were reconciled, whatever the result. A count per minute, at least 0. Written by the worker.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	DonePerMinute int64 `json:"donePerMinute,omitempty"`
+
+	// errorsPerMinute is how many of these ended with an error or a panic. A count per minute, at least 0. Written by the worker.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	ErrorsPerMinute int64 `json:"errorsPerMinute,omitempty"`
+
+	// waiting is how many objects waited for a reconcile. A count, at least 0. Written by the worker.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	Waiting int64 `json:"waiting,omitempty"`
+
+	// oldestSeconds is for how long the oldest of them had waited. Seconds, at least 0. Written by the worker.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	OldestSeconds int64 `json:"oldestSeconds,omitempty"`
 }
 
 // ServedResource is a resource that a shard has a controller for. What it holds are the root objects whose reconcile it would start

@@ -237,6 +237,19 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
       default: ""
+- name: com.github.shard-io.shard-controller.apis.shard.v1.Decision
+  map:
+    fields:
+    - name: message
+      type:
+        scalar: string
+    - name: reason
+      type:
+        scalar: string
+      default: ""
+    - name: time
+      type:
+        namedType: Time.v1.meta.apis.pkg.apimachinery.k8s.io
 - name: com.github.shard-io.shard-controller.apis.shard.v1.Handover
   map:
     fields:
@@ -347,6 +360,12 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.shard-io.shard-controller.apis.shard.v1.Rebalance
   map:
     fields:
+    - name: cooldownPeriod
+      type:
+        namedType: Duration.v1.meta.apis.pkg.apimachinery.k8s.io
+    - name: dryRun
+      type:
+        scalar: boolean
     - name: interval
       type:
         namedType: Duration.v1.meta.apis.pkg.apimachinery.k8s.io
@@ -362,7 +381,25 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.shard-io.shard-controller.apis.shard.v1.Scaling
   map:
     fields:
+    - name: ageLimit
+      type:
+        namedType: Duration.v1.meta.apis.pkg.apimachinery.k8s.io
+    - name: consolidateBelow
+      type:
+        namedType: com.github.shard-io.shard-controller.apis.shard.v1.Ratio
     - name: cooldownPeriod
+      type:
+        namedType: Duration.v1.meta.apis.pkg.apimachinery.k8s.io
+    - name: downPeriod
+      type:
+        namedType: Duration.v1.meta.apis.pkg.apimachinery.k8s.io
+    - name: dryRun
+      type:
+        scalar: boolean
+    - name: forecast
+      type:
+        scalar: string
+    - name: horizon
       type:
         namedType: Duration.v1.meta.apis.pkg.apimachinery.k8s.io
     - name: maxStepDown
@@ -371,12 +408,21 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: maxStepUp
       type:
         scalar: numeric
+    - name: queueLimit
+      type:
+        scalar: numeric
+    - name: staleAfter
+      type:
+        namedType: Duration.v1.meta.apis.pkg.apimachinery.k8s.io
     - name: sustainedPeriod
       type:
         namedType: Duration.v1.meta.apis.pkg.apimachinery.k8s.io
     - name: tolerance
       type:
         namedType: com.github.shard-io.shard-controller.apis.shard.v1.Ratio
+    - name: upPeriod
+      type:
+        namedType: Duration.v1.meta.apis.pkg.apimachinery.k8s.io
 - name: com.github.shard-io.shard-controller.apis.shard.v1.ServedResource
   map:
     fields:
@@ -475,6 +521,24 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: desiredShards
+      type:
+        scalar: numeric
+    - name: forecastError
+      type:
+        namedType: com.github.shard-io.shard-controller.apis.shard.v1.Ratio
+    - name: imbalance
+      type:
+        namedType: com.github.shard-io.shard-controller.apis.shard.v1.Ratio
+    - name: largestShare
+      type:
+        namedType: com.github.shard-io.shard-controller.apis.shard.v1.Ratio
+    - name: lastPlan
+      type:
+        namedType: com.github.shard-io.shard-controller.apis.shard.v1.Decision
+    - name: lastScaling
+      type:
+        namedType: com.github.shard-io.shard-controller.apis.shard.v1.Decision
     - name: load
       type:
         namedType: com.github.shard-io.shard-controller.apis.shard.v1.Ratio
@@ -485,6 +549,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
       default: 0
+    - name: recommendedShards
+      type:
+        scalar: numeric
     - name: ringGeneration
       type:
         scalar: numeric
@@ -589,9 +656,15 @@ var schemaYAML = typed.YAMLObject(`types:
           keys:
           - group
           - resource
+    - name: slotLoads
+      type:
+        scalar: string
     - name: version
       type:
         scalar: string
+    - name: work
+      type:
+        namedType: com.github.shard-io.shard-controller.apis.shard.v1.ShardWork
 - name: com.github.shard-io.shard-controller.apis.shard.v1.ShardMigration
   map:
     fields:
@@ -692,6 +765,24 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             scalar: string
           elementRelationship: atomic
+- name: com.github.shard-io.shard-controller.apis.shard.v1.ShardWork
+  map:
+    fields:
+    - name: busy
+      type:
+        namedType: com.github.shard-io.shard-controller.apis.shard.v1.Ratio
+    - name: donePerMinute
+      type:
+        scalar: numeric
+    - name: errorsPerMinute
+      type:
+        scalar: numeric
+    - name: oldestSeconds
+      type:
+        scalar: numeric
+    - name: waiting
+      type:
+        scalar: numeric
 - name: com.github.shard-io.shard-controller.apis.shard.v1.Target
   map:
     fields:

@@ -24,6 +24,10 @@ type RebalanceApplyConfiguration struct {
 	Rounds *int32 `json:"rounds,omitempty"`
 	// maxMovesPerRound is how many objects one round may move. A count, 1 to 100000, default 1000. Written by the user.
 	MaxMovesPerRound *int32 `json:"maxMovesPerRound,omitempty"`
+	// cooldownPeriod is how long a slot that was moved stays where it is. A duration, 1s to 1h, default 10m. Written by the user.
+	CooldownPeriod *metav1.Duration `json:"cooldownPeriod,omitempty"`
+	// dryRun says that it is only reported what would move, and why. Default false. Written by the user.
+	DryRun *bool `json:"dryRun,omitempty"`
 }
 
 // RebalanceApplyConfiguration constructs a declarative configuration of the Rebalance type for use with
@@ -61,5 +65,21 @@ func (b *RebalanceApplyConfiguration) WithRounds(value int32) *RebalanceApplyCon
 // If called multiple times, the MaxMovesPerRound field is set to the value of the last call.
 func (b *RebalanceApplyConfiguration) WithMaxMovesPerRound(value int32) *RebalanceApplyConfiguration {
 	b.MaxMovesPerRound = &value
+	return b
+}
+
+// WithCooldownPeriod sets the CooldownPeriod field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CooldownPeriod field is set to the value of the last call.
+func (b *RebalanceApplyConfiguration) WithCooldownPeriod(value metav1.Duration) *RebalanceApplyConfiguration {
+	b.CooldownPeriod = &value
+	return b
+}
+
+// WithDryRun sets the DryRun field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the DryRun field is set to the value of the last call.
+func (b *RebalanceApplyConfiguration) WithDryRun(value bool) *RebalanceApplyConfiguration {
+	b.DryRun = &value
 	return b
 }

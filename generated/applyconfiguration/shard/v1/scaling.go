@@ -23,10 +23,32 @@ type ScalingApplyConfiguration struct {
 	// cooldownPeriod is how long the load must stay below scaleDownThreshold before shards are removed. A duration, 1s to 1h,
 	// default 5m. Written by the user.
 	CooldownPeriod *metav1.Duration `json:"cooldownPeriod,omitempty"`
-	// maxStepUp is how many shards one decision may add. A count, 1 to 1000, default 4. Written by the user.
+	// maxStepUp is how many shards may be added within upPeriod. A count, 1 to 1000, default 4. Written by the user.
 	MaxStepUp *int32 `json:"maxStepUp,omitempty"`
-	// maxStepDown is how many shards one decision may remove. A count, 1 to 1000, default 1. Written by the user.
+	// maxStepDown is how many shards may be removed within downPeriod. A count, 1 to 1000, default 1. Written by the user.
 	MaxStepDown *int32 `json:"maxStepDown,omitempty"`
+	// upPeriod is the time in which at most maxStepUp shards are added. A duration, 1s to 1h, default 30s. Written by the user.
+	UpPeriod *metav1.Duration `json:"upPeriod,omitempty"`
+	// downPeriod is the time in which at most maxStepDown shards are removed. A duration, 1s to 1h, default 1m. Written by the user.
+	DownPeriod *metav1.Duration `json:"downPeriod,omitempty"`
+	// queueLimit is how many objects may wait on a shard: as many count as a load of 1, and above that, on average, a shard is added while
+	// they do not get fewer. A count, 1 to 1000000, default 1000. Written by the user.
+	QueueLimit *int32 `json:"queueLimit,omitempty"`
+	// ageLimit is how long an object may wait on a shard: the age of the oldest one over it counts as load. A duration, 1s to 1h, default 1m. Written by the user.
+	AgeLimit *metav1.Duration `json:"ageLimit,omitempty"`
+	// consolidateBelow removes shards although the load is above scaleDownThreshold, as long as those that stay have at most this load. A
+	// load, from scaleDownThreshold up to scaleUpThreshold, three decimals; default none: never. Written by the user.
+	ConsolidateBelow *shardv1.Ratio `json:"consolidateBelow,omitempty"`
+	// staleAfter is the age from which the load that a shard has reported is unknown. A duration, 10s to 1h, default 1m. Written by the user.
+	StaleAfter *metav1.Duration `json:"staleAfter,omitempty"`
+	// forecast is how the load to come is foreseen: None, Trend (it goes on as in the last minutes), Seasonal (as at the same time on the
+	// days before) or Both. A forecast only ever adds or keeps shards, and is left out while it is bad. Default Trend. Written by the user.
+	Forecast *shardv1.ForecastModel `json:"forecast,omitempty"`
+	// horizon is how long it takes until a shard that is added has taken its share over: its start, and the moves. Forecasts are made for then. A duration, 1s to 1h, default 1m. Written by the user.
+	Horizon *metav1.Duration `json:"horizon,omitempty"`
+	// dryRun says that it is only reported how many shards there should be, although there is a workload. Default false. Written by the
+	// user.
+	DryRun *bool `json:"dryRun,omitempty"`
 }
 
 // ScalingApplyConfiguration constructs a declarative configuration of the Scaling type for use with
@@ -72,5 +94,77 @@ func (b *ScalingApplyConfiguration) WithMaxStepUp(value int32) *ScalingApplyConf
 // If called multiple times, the MaxStepDown field is set to the value of the last call.
 func (b *ScalingApplyConfiguration) WithMaxStepDown(value int32) *ScalingApplyConfiguration {
 	b.MaxStepDown = &value
+	return b
+}
+
+// WithUpPeriod sets the UpPeriod field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the UpPeriod field is set to the value of the last call.
+func (b *ScalingApplyConfiguration) WithUpPeriod(value metav1.Duration) *ScalingApplyConfiguration {
+	b.UpPeriod = &value
+	return b
+}
+
+// WithDownPeriod sets the DownPeriod field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the DownPeriod field is set to the value of the last call.
+func (b *ScalingApplyConfiguration) WithDownPeriod(value metav1.Duration) *ScalingApplyConfiguration {
+	b.DownPeriod = &value
+	return b
+}
+
+// WithQueueLimit sets the QueueLimit field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the QueueLimit field is set to the value of the last call.
+func (b *ScalingApplyConfiguration) WithQueueLimit(value int32) *ScalingApplyConfiguration {
+	b.QueueLimit = &value
+	return b
+}
+
+// WithAgeLimit sets the AgeLimit field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the AgeLimit field is set to the value of the last call.
+func (b *ScalingApplyConfiguration) WithAgeLimit(value metav1.Duration) *ScalingApplyConfiguration {
+	b.AgeLimit = &value
+	return b
+}
+
+// WithConsolidateBelow sets the ConsolidateBelow field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ConsolidateBelow field is set to the value of the last call.
+func (b *ScalingApplyConfiguration) WithConsolidateBelow(value shardv1.Ratio) *ScalingApplyConfiguration {
+	b.ConsolidateBelow = &value
+	return b
+}
+
+// WithStaleAfter sets the StaleAfter field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the StaleAfter field is set to the value of the last call.
+func (b *ScalingApplyConfiguration) WithStaleAfter(value metav1.Duration) *ScalingApplyConfiguration {
+	b.StaleAfter = &value
+	return b
+}
+
+// WithForecast sets the Forecast field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Forecast field is set to the value of the last call.
+func (b *ScalingApplyConfiguration) WithForecast(value shardv1.ForecastModel) *ScalingApplyConfiguration {
+	b.Forecast = &value
+	return b
+}
+
+// WithHorizon sets the Horizon field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Horizon field is set to the value of the last call.
+func (b *ScalingApplyConfiguration) WithHorizon(value metav1.Duration) *ScalingApplyConfiguration {
+	b.Horizon = &value
+	return b
+}
+
+// WithDryRun sets the DryRun field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the DryRun field is set to the value of the last call.
+func (b *ScalingApplyConfiguration) WithDryRun(value bool) *ScalingApplyConfiguration {
+	b.DryRun = &value
 	return b
 }

@@ -34,6 +34,25 @@ type ShardConfigStatusApplyConfiguration struct {
 	// load is the average load of the ready shards, where 1 is full. 0 to 1000, three decimals; absent while no shard has
 	// reported one. Written by the manager.
 	Load *shardv1.Ratio `json:"load,omitempty"`
+	// desiredShards is how many shards there should be now, after windows and limits. A count, 0 to 100000; absent before the first decision.
+	// Written by the manager.
+	DesiredShards *int32 `json:"desiredShards,omitempty"`
+	// recommendedShards is how many shards the load of the moment alone asks for, before windows and rates. A count, 0 to 100000; absent
+	// before the first decision. Written by the manager.
+	RecommendedShards *int32 `json:"recommendedShards,omitempty"`
+	// lastScaling is why the number of shards is to change, or why it stays. Written by the manager when the reason changes.
+	LastScaling *DecisionApplyConfiguration `json:"lastScaling,omitempty"`
+	// lastPlan is why objects are moved to even out the load, or why not. Written by the manager when the reason changes.
+	LastPlan *DecisionApplyConfiguration `json:"lastPlan,omitempty"`
+	// imbalance is the largest load of a shard over the mean; 1 is even. A coarse copy of the metric imbalance_ratio. 0 to 1000, three
+	// decimals; absent while it is not known. Written by the manager.
+	Imbalance *shardv1.Ratio `json:"imbalance,omitempty"`
+	// largestShare is the part of the whole load that the largest slot is, which cannot be divided. A coarse copy of the metric
+	// largest_object_share. 0 to 1, three decimals; absent while it is not known. Written by the manager.
+	LargestShare *shardv1.Ratio `json:"largestShare,omitempty"`
+	// forecastError is by how much the forecasts of the load have been off: of the best model, in full shards. 0 to 1000, three decimals;
+	// absent while none has come due. A coarse copy of the metric forecast_error. Written by the manager.
+	ForecastError *shardv1.Ratio `json:"forecastError,omitempty"`
 }
 
 // ShardConfigStatusApplyConfiguration constructs a declarative configuration of the ShardConfigStatus type for use with
@@ -108,5 +127,61 @@ func (b *ShardConfigStatusApplyConfiguration) WithRingGeneration(value int64) *S
 // If called multiple times, the Load field is set to the value of the last call.
 func (b *ShardConfigStatusApplyConfiguration) WithLoad(value shardv1.Ratio) *ShardConfigStatusApplyConfiguration {
 	b.Load = &value
+	return b
+}
+
+// WithDesiredShards sets the DesiredShards field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the DesiredShards field is set to the value of the last call.
+func (b *ShardConfigStatusApplyConfiguration) WithDesiredShards(value int32) *ShardConfigStatusApplyConfiguration {
+	b.DesiredShards = &value
+	return b
+}
+
+// WithRecommendedShards sets the RecommendedShards field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RecommendedShards field is set to the value of the last call.
+func (b *ShardConfigStatusApplyConfiguration) WithRecommendedShards(value int32) *ShardConfigStatusApplyConfiguration {
+	b.RecommendedShards = &value
+	return b
+}
+
+// WithLastScaling sets the LastScaling field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LastScaling field is set to the value of the last call.
+func (b *ShardConfigStatusApplyConfiguration) WithLastScaling(value *DecisionApplyConfiguration) *ShardConfigStatusApplyConfiguration {
+	b.LastScaling = value
+	return b
+}
+
+// WithLastPlan sets the LastPlan field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LastPlan field is set to the value of the last call.
+func (b *ShardConfigStatusApplyConfiguration) WithLastPlan(value *DecisionApplyConfiguration) *ShardConfigStatusApplyConfiguration {
+	b.LastPlan = value
+	return b
+}
+
+// WithImbalance sets the Imbalance field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Imbalance field is set to the value of the last call.
+func (b *ShardConfigStatusApplyConfiguration) WithImbalance(value shardv1.Ratio) *ShardConfigStatusApplyConfiguration {
+	b.Imbalance = &value
+	return b
+}
+
+// WithLargestShare sets the LargestShare field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LargestShare field is set to the value of the last call.
+func (b *ShardConfigStatusApplyConfiguration) WithLargestShare(value shardv1.Ratio) *ShardConfigStatusApplyConfiguration {
+	b.LargestShare = &value
+	return b
+}
+
+// WithForecastError sets the ForecastError field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ForecastError field is set to the value of the last call.
+func (b *ShardConfigStatusApplyConfiguration) WithForecastError(value shardv1.Ratio) *ShardConfigStatusApplyConfiguration {
+	b.ForecastError = &value
 	return b
 }

@@ -25,6 +25,11 @@ type ShardInstanceStatusApplyConfiguration struct {
 	// load is how busy the shard is, smoothed; 1 is full. 0 to 1000, three decimals; absent while it is not known. Written by
 	// the worker.
 	Load *shardv1.Ratio `json:"load,omitempty"`
+	// work is what the load is made of. Absent while it is not known. Written by the worker.
+	Work *ShardWorkApplyConfiguration `json:"work,omitempty"`
+	// slotLoads is what the slots of the shard carry: for each that is not empty, how many objects it has and which part of the work it
+	// causes; for programs, in base64. At most 32768 characters; none: not reported. Written by the worker.
+	SlotLoads *string `json:"slotLoads,omitempty"`
 	// lastHeartbeat is when the shard was last heard of: a coarse copy for people, the heartbeat is the Lease. A time in UTC.
 	// Written by the worker along with other changes.
 	LastHeartbeat *apismetav1.Time `json:"lastHeartbeat,omitempty"`
@@ -80,6 +85,22 @@ func (b *ShardInstanceStatusApplyConfiguration) WithPhase(value string) *ShardIn
 // If called multiple times, the Load field is set to the value of the last call.
 func (b *ShardInstanceStatusApplyConfiguration) WithLoad(value shardv1.Ratio) *ShardInstanceStatusApplyConfiguration {
 	b.Load = &value
+	return b
+}
+
+// WithWork sets the Work field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Work field is set to the value of the last call.
+func (b *ShardInstanceStatusApplyConfiguration) WithWork(value *ShardWorkApplyConfiguration) *ShardInstanceStatusApplyConfiguration {
+	b.Work = value
+	return b
+}
+
+// WithSlotLoads sets the SlotLoads field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SlotLoads field is set to the value of the last call.
+func (b *ShardInstanceStatusApplyConfiguration) WithSlotLoads(value string) *ShardInstanceStatusApplyConfiguration {
+	b.SlotLoads = &value
 	return b
 }
 
