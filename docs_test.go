@@ -114,6 +114,20 @@ func TestDocsLinks(t *testing.T) {
 	}
 }
 
+// TestDocsAreFound holds that the README leads to every page of docs.
+func TestDocsAreFound(t *testing.T) {
+	linked := readPage(t, "README.md").links
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("no pages: %v", err)
+	}
+	for _, path := range append(pages, "docs/decisions/README.md") {
+		if !slices.Contains(linked, filepath.ToSlash(path)) {
+			t.Errorf("%s is not linked from the README", path)
+		}
+	}
+}
+
 // TestDocsNames looks for every test that a Markdown file names.
 func TestDocsNames(t *testing.T) {
 	exists := map[string]bool{}
