@@ -72,6 +72,9 @@ func (c *Client) RoundTrip(hr *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.hurried() {
+		return c.deliver(hr, r)
+	}
 	ctx := hr.Context()
 	if c.thaw() { // it is past its last look at the context, and goes out whatever has become of that
 		ctx = context.WithoutCancel(ctx)
