@@ -66,7 +66,7 @@ type Controller struct {
 	// Children are informers for the resources that the ring's target lists as controlled, restricted by
 	// Worker.TweakListOptions as well. With them, the first reconcile of an acquired root waits until its children are in the
 	// cache. Resources that Reconcile does not read from a cache need not be listed.
-	Children map[schema.GroupResource]cache.SharedIndexInformer
+	Children Children
 
 	// Reconcile or ReconcileBatch is required, not both.
 	Reconcile      ReconcileFunc
@@ -92,6 +92,9 @@ type Controller struct {
 
 	guard *Guard // has the objects enqueued elsewhere, instead of Reconcile and ReconcileBatch
 }
+
+// Children are informers by the resources of the children that they cache.
+type Children map[schema.GroupResource]cache.SharedIndexInformer
 
 // complete validates the controller and fills in the defaults.
 func (c Controller) complete() (Controller, error) {

@@ -2,7 +2,6 @@ package sharding_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -66,8 +65,7 @@ func ExampleWorker_Guard() {
 				if shutdown {
 					return
 				}
-				err := guard.Do(ctx, object, func(ctx context.Context) error { return sync(ctx, object) })
-				if err == nil || errors.Is(err, sharding.ErrNotOwner) {
+				if err := guard.Do(ctx, object, sync); err == nil {
 					queue.Forget(object) // done, or not ours (any more)
 				} else {
 					queue.AddRateLimited(object)
@@ -99,7 +97,7 @@ func ExampleWorker_Add() {
 	err = w.Add(sharding.Controller{
 		Resource: schema.GroupResource{Resource: "secrets"},
 		Informer: factory.Core().V1().Secrets().Informer(),
-		Children: map[schema.GroupResource]cache.SharedIndexInformer{
+		Children: sharding.Children{
 			{Resource: "configmaps"}: factory.Core().V1().ConfigMaps().Informer(),
 		},
 		Concurrency: 8,

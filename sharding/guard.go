@@ -54,21 +54,20 @@ func (w *Worker) Guard(c Controller, enqueue func(object types.NamespacedName, a
 	return g, nil
 }
 
-// Do calls f if this shard may act on the object now, and returns what f returns. Otherwise it returns at once with an error that wraps
-// [ErrNotOwner]; the caller then forgets the object: it is enqueued when there is something to do again. While f runs, nobody
-// else may act on the object. The context of f ends when the right to act does, for the reasons that [ReconcileFunc] has, or when ctx
-// does; f must return soon after that, as the object is not handed over before. Writes with that context through a client from
-// [Worker.FencedConfig] are refused from that moment on.
+// Do calls f with the object if this shard may act on it now, and returns what f returns. Otherwise it returns nil at once: there is nothing
+// to do, and the object is enqueued when there is. While f runs, nobody else may act on the object. The context of f ends when the right
+// to act does, for the reasons that [ReconcileFunc] has, or when ctx does; f must return soon after that, as the object is not handed over
+// before. Writes with that context through a client from [Worker.FencedConfig] are refused from that moment on.
 //
 // Do may be called from any goroutine; for one object at a time, as a workqueue sees to. f is called for a deleted object too, once.
-func (g *Guard) Do(ctx context.Context, object types.NamespacedName, f func(ctx context.Context) error) error {
+func (g *Guard) Do(ctx context.Context, object types.NamespacedName, f func(ctx context.Context, object types.NamespacedName) error) error {
 	p := g.p.Load()
 	if p == nil {
-		return fmt.Errorf("%s: %w: the worker has not begun", object, ErrNotOwner)
+		return nil // the worker has not begun
 	}
 	s := p.session()
 	if s == nil {
-		return fmt.Errorf("%s: %w: the shard is not active", object, ErrNotOwner)
+		return nil // the shard is not active
 	}
 	defer s.leave()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -76,12 +75,12 @@ func (g *Guard) Do(ctx context.Context, object types.NamespacedName, f func(ctx 
 	defer context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })()
 	ctx = p.withGrant(ctx)
 	if !p.admit(ctx, object, cancel) {
-		return fmt.Errorf("%s: %w", object, ErrNotOwner)
+		return nil
 	}
 	outcome := Outcome{Err: &panicError{value: "in the function that was given to Guard.Do"}}
 	start := time.Now()
 	defer func() { p.released(ctx, object, outcome, time.Since(start)) }() // also if f panics
-	outcome.Err = f(ctx)
+	outcome.Err = f(ctx, object)
 	return outcome.Err
 }
 

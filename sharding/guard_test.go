@@ -2,7 +2,6 @@ package sharding
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -58,11 +57,11 @@ func (s *sim) guarded(id string, filtered bool, sync ReconcileFunc) *Guard {
 				if shutdown {
 					return
 				}
-				err := guard.Do(s.ctx, key, func(ctx context.Context) error {
+				err := guard.Do(s.ctx, key, func(ctx context.Context, key types.NamespacedName) error {
 					_, err := reconcile(ctx, key)
 					return err
 				})
-				if err == nil || errors.Is(err, ErrNotOwner) {
+				if err == nil {
 					queue.Forget(key)
 				} else {
 					queue.AddRateLimited(key)
@@ -133,21 +132,22 @@ func TestGuardRefusesBeforeAndBetween(t *testing.T) {
 		s.config()
 		s.secret("o", "a")
 		g := s.guarded("a", true, nil)
-		act := func() error {
-			return g.Do(s.ctx, types.NamespacedName{Namespace: "ns", Name: "o"}, func(context.Context) error { return nil })
+		acts := func() (called bool) {
+			err := g.Do(s.ctx, types.NamespacedName{Namespace: "ns", Name: "o"}, func(_ context.Context, object types.NamespacedName) error {
+				called = object.Name == "o"
+				return nil
+			})
+			if err != nil {
+				t.Errorf("an object that the shard may not act on is no failure: %v", err)
+			}
+			return called
 		}
-		if err := act(); !errors.Is(err, ErrNotOwner) {
-			t.Errorf("before the worker has begun: %v", err)
-		}
+		wants(s, "acts before the worker has begun", acts(), false)
 		s.settle(5 * time.Second)
-		if err := act(); err != nil {
-			t.Errorf("while the shard is active: %v", err)
-		}
+		wants(s, "acts while the shard is active", acts(), true)
 		s.server.Client("a").SetLink(memapi.Partitioned)
 		s.settle(2 * simLease)
-		if err := act(); !errors.Is(err, ErrNotOwner) {
-			t.Errorf("without a Lease: %v", err)
-		}
+		wants(s, "acts without a Lease", acts(), false)
 		s.took()
 		s.server.Client("a").SetLink(memapi.Connected)
 		s.settle(2 * simLease)
@@ -188,7 +188,7 @@ func TestGuardOfAFunctionThatPanics(t *testing.T) {
 		s.settle(5 * time.Second)
 		func() {
 			defer func() { wants(s, "panic", recover(), any("on purpose")) }()
-			_ = g.Do(s.ctx, types.NamespacedName{Namespace: "ns", Name: "o"}, func(context.Context) error { panic("on purpose") })
+			_ = g.Do(s.ctx, types.NamespacedName{Namespace: "ns", Name: "o"}, func(context.Context, types.NamespacedName) error { panic("on purpose") })
 		}()
 		s.label(secrets, "o", DrainLabel(simRing), "b")
 		s.settle(2 * time.Second)

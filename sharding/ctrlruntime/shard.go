@@ -75,7 +75,7 @@ type Shard struct {
 // API server for the resources of the kinds. An error names what is wrong; nothing is registered then.
 func For(mgr manager.Manager, w *sharding.Worker, root client.Object, children ...client.Object) (*Shard, error) {
 	s := &Shard{worker: w, pending: map[types.NamespacedName]bool{}}
-	c := sharding.Controller{Children: map[schema.GroupResource]toolscache.SharedIndexInformer{}}
+	c := sharding.Controller{Children: sharding.Children{}}
 	var err error
 	if c.Resource, c.Informer, err = informerOf(mgr, root); err != nil {
 		return nil, err
@@ -181,18 +181,12 @@ func (s *Shard) Reconciler(next reconcile.Reconciler) reconcile.Reconciler {
 func Reconciler[request comparable](s *Shard, root func(request) types.NamespacedName, next reconcile.TypedReconciler[request]) reconcile.TypedReconciler[request] {
 	return reconcile.TypedFunc[request](func(ctx context.Context, r request) (reconcile.Result, error) {
 		var result reconcile.Result
-		var err error
-		entered := false
-		refused := s.guard.Do(ctx, root(r), func(ctx context.Context) error {
-			entered = true
+		err := s.guard.Do(ctx, root(r), func(ctx context.Context, _ types.NamespacedName) (err error) {
 			if result, err = next.Reconcile(ctx, r); errors.Is(err, reconcile.TerminalError(nil)) {
 				return sharding.TerminalError(err)
 			}
 			return err
 		})
-		if !entered && !errors.Is(refused, sharding.ErrNotOwner) {
-			return reconcile.Result{}, refused
-		}
 		return result, err
 	})
 }
