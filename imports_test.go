@@ -23,6 +23,8 @@ var mayImport = map[string]struct{ own, external []string }{
 	"apis":             {nil, kubernetesLibraries},
 	"generated":        {[]string{"apis"}, kubernetesLibraries},
 	"sharding/scaling": {nil, nil},
+	"sharding/shardtest": {[]string{"ring", "balancer", "migrate", "health", "apis", "generated", "sharding", "internal"},
+		append([]string{"github.com/cespare/xxhash/v2", "github.com/prometheus/"}, kubernetesLibraries...)}, // internal: the API server in memory
 	"sharding": {[]string{"ring", "balancer", "migrate", "health", "apis", "generated"},
 		append([]string{"github.com/cespare/xxhash/v2", "github.com/prometheus/"}, kubernetesLibraries...)},
 }

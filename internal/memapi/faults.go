@@ -9,12 +9,13 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // Fault is something that goes wrong with one request.
 type Fault int
 
-// The faults of a request. Those up to Hang leave the server as it was.
+// The faults of a request. Those up to Hang, and Forbidden, leave the server as it was.
 const (
 	NoFault Fault = iota
 	// TooManyRequests: 429 with Retry-After; client-go's REST client waits and tries again by itself.
@@ -40,11 +41,13 @@ const (
 	LateResponse
 	// Duplicate: the request takes effect twice, as when a proxy repeats it; the second answer counts.
 	Duplicate
+	// Forbidden: 403 with the words of a server that authorizes by roles; no effect.
+	Forbidden
 
 	faultCount
 )
 
-var faultNames = [faultCount]string{"none", "429", "500", "503", "504", "409", "410", "reset", "hang", "lost-response", "late-response", "duplicate"}
+var faultNames = [faultCount]string{"none", "429", "500", "503", "504", "409", "410", "reset", "hang", "lost-response", "late-response", "duplicate", "403"}
 
 // String is a short name for logs and tables.
 func (f Fault) String() string {
@@ -259,6 +262,8 @@ func (c *Client) refuse(ctx context.Context, r *Request, f *chosen) (reply, erro
 		return failure(apierrors.NewConflict(r.Resource.GroupResource(), r.Name, errModified)), nil, true
 	case Expired:
 		return failure(apierrors.NewResourceExpired("too old resource version")), nil, true
+	case Forbidden:
+		return failure(forbidden(r)), nil, true
 	case ConnectionReset:
 		return reply{}, errReset("write"), true
 	case Hang:
@@ -273,6 +278,23 @@ func (c *Client) refuse(ctx context.Context, r *Request, f *chosen) (reply, erro
 func serverTimeout() error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusGatewayTimeout,
 		Reason: metav1.StatusReasonTimeout, Message: "the server was unable to complete the request in time", Details: &metav1.StatusDetails{}}}
+}
+
+// forbidden says who may not do what, as the server's authorizer does.
+func forbidden(r *Request) error {
+	verb, resource := r.Verb, r.Resource.Resource
+	if verb == "apply" {
+		verb = "patch"
+	}
+	if r.Subresource != "" {
+		resource += "/" + r.Subresource
+	}
+	where := "at the cluster scope"
+	if r.Namespace != "" {
+		where = fmt.Sprintf("in the namespace %q", r.Namespace)
+	}
+	return apierrors.NewForbidden(schema.GroupResource{Group: r.Resource.Group, Resource: resource}, r.Name,
+		fmt.Errorf("User %q cannot %s resource %q in API group %q %s", r.Actor, verb, resource, r.Resource.Group, where))
 }
 
 // adopt gives the watch its fate.

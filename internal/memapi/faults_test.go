@@ -48,6 +48,7 @@ func TestFaults(t *testing.T) {
 		{memapi.LostResponse, true, 0, hasText("connection reset")},
 		{memapi.LateResponse, true, 10 * time.Second, isDeadline},
 		{memapi.Duplicate, true, 0, apierrors.IsAlreadyExists},
+		{memapi.Forbidden, false, 0, hasText(`User "a" cannot create resource "configmaps" in API group "" in the namespace "ns"`)},
 	}
 	for _, c := range cases {
 		t.Run(c.fault.String(), func(t *testing.T) {
