@@ -3,7 +3,7 @@
 //
 // # What is promised
 //
-//   - A reconciler that [Shard.Reconciler] wraps runs for a root object only while this shard may act on it, and no other shard runs one
+//   - A reconciler of a [Builder], or that [Shard.Reconciler] wraps, runs for a root object only while this shard may act on it, and no other shard runs one
 //     for that object meanwhile. Its context ends when the right to act does: see [sharding.Guard].
 //   - An object that was acquired, by assignment, hand-over or take-over, is enqueued at normal priority. (controller-runtime's queue
 //     puts what is found at the start behind everything else.)
@@ -19,7 +19,7 @@
 //
 // # What to change in an operator
 //
-// The example of the package is a whole program. In short: make a [sharding.Worker]; give its FencedConfig and [ByObject] to the manager;
-// make a [Shard] of each sharded kind; add its [Shard.Source] to the controller and wrap the reconciler; add the worker to
-// the manager with [AddToManager].
+// The example of the package is a whole program. In short: make a [sharding.Worker]; give its FencedConfig and [ByObject] to the
+// manager; build the controllers of sharded kinds with [NewControllerManagedBy] instead of controller-runtime's; add the worker to the
+// manager with [AddToManager]. Controllers that are not built so are made of [For], [Shard.Source] and [Shard.Reconciler].
 package ctrlruntime

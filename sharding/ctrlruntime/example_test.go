@@ -33,7 +33,7 @@ func (r *reporter) Reconcile(ctx context.Context, request reconcile.Request) (re
 	return reconcile.Result{}, client.IgnoreAlreadyExists(r.Create(ctx, report))
 }
 
-// A whole operator. What sharding adds are the lines with w, shard and ctrlruntime.
+// A whole operator. What sharding adds are the lines with w.
 func Example() {
 	run := func(ctx context.Context, cfg *rest.Config) error {
 		w, err := sharding.NewWorker(cfg, sharding.WorkerOptions{Ring: "auditor", Namespace: "audit", ID: os.Getenv("POD_NAME")})
@@ -46,16 +46,10 @@ func Example() {
 		if err != nil {
 			return err
 		}
-		shard, err := ctrlruntime.For(mgr, w, &corev1.Secret{}, &corev1.ConfigMap{})
-		if err != nil {
-			return err
-		}
-		err = ctrl.NewControllerManagedBy(mgr).
+		err = ctrlruntime.NewControllerManagedBy(mgr, w).
 			For(&corev1.Secret{}).
 			Owns(&corev1.ConfigMap{}).
-			WatchesRawSource(shard.Source()).
-			WithOptions(ctrlruntime.Options()).
-			Complete(shard.Reconciler(&reporter{mgr.GetClient()}))
+			Complete(&reporter{mgr.GetClient()})
 		if err != nil {
 			return err
 		}

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -140,12 +141,8 @@ func (s *world) operator(id string, leader bool) (stop func()) {
 		s.Fatal(err)
 	}
 	mgr := s.manager(w.FencedConfig(cfg), id, leader, ByObject(w, &corev1.Secret{}, &corev1.ConfigMap{}))
-	shard, err := For(mgr, w, &corev1.Secret{}, &corev1.ConfigMap{})
-	if err != nil {
-		s.Fatal(err)
-	}
-	err = ctrl.NewControllerManagedBy(mgr).For(&corev1.Secret{}).Owns(&corev1.ConfigMap{}).WatchesRawSource(shard.Source()).
-		WithOptions(Options()).Named("reports").Complete(shard.Reconciler(s.reconciler(id, mgr.GetClient())))
+	err = NewControllerManagedBy(mgr, w).For(&corev1.Secret{}).Owns(&corev1.ConfigMap{}).Named("reports").
+		WithOptions(controller.Options{MaxConcurrentReconciles: 2}).Complete(s.reconciler(id, mgr.GetClient()))
 	if err != nil {
 		s.Fatal(err)
 	}
