@@ -20,6 +20,10 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+
+	"github.com/shard-io/shard-controller/examples/internal/install"
 	"github.com/shard-io/shard-controller/examples/internal/process"
 	"github.com/shard-io/shard-controller/health"
 	"github.com/shard-io/shard-controller/sharding"
@@ -64,14 +68,27 @@ func (o *options) validate() error {
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "install" {
 		os.Args = slices.Delete(os.Args, 1, 2)
-		i := installer{out: os.Stdout}
-		p := process.Program{Name: "manager install", Register: i.register, Validate: i.validate}
-		p.Run = func(ctx context.Context) error { return i.run(ctx, &p.Flags) }
-		p.Main()
+		installMain()
 	}
 	var o options
 	p := process.Program{Name: "manager", Register: o.register, Validate: o.validate}
 	p.Run = func(ctx context.Context) error { return run(ctx, &o, &p.Flags) }
+	p.Main()
+}
+
+// installMain is the command "manager install": what an administrator does once, with rights that the manager itself does not have.
+func installMain() {
+	c := install.Command{Out: os.Stdout}
+	p := process.Program{Name: "manager install", Validate: c.Validate}
+	p.Register = func(set *flag.FlagSet) {
+		set.StringVar(&c.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the ShardConfigs; default $POD_NAMESPACE")
+		set.StringVar(&c.Ring, "ring", "", "fence this ring only; default all of the namespace")
+		c.Register(set)
+	}
+	p.Run = func(ctx context.Context) error {
+		c.Say = klog.FromContext(ctx).Info
+		return c.Run(ctx, func() (*rest.Config, error) { return p.Flags.Config("shard-installer/" + version()) })
+	}
 	p.Main()
 }
 

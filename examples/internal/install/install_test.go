@@ -1,7 +1,8 @@
-package main
+package install
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"io"
 	"os"
@@ -9,35 +10,36 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/shard-io/shard-controller/examples/internal/process"
+	"k8s.io/client-go/rest"
 )
 
-func parseInstall(t *testing.T, args ...string) *installer {
+func parse(t *testing.T, namespace string, args ...string) *Command {
 	t.Helper()
-	var i installer
+	c := &Command{Namespace: namespace, Say: func(string, ...any) {}}
 	set := flag.NewFlagSet("install", flag.ContinueOnError)
 	set.SetOutput(io.Discard)
-	i.register(set)
+	c.Register(set)
 	if err := set.Parse(args); err != nil {
 		t.Fatal(err)
 	}
-	return &i
+	return c
 }
 
+func unconnected() (*rest.Config, error) { return nil, errors.New("connected") }
+
 func TestInstallFlags(t *testing.T) {
-	tests := []struct{ name, args, err string }{
-		{"the least", "--namespace=shop", ""},
-		{"no namespace", "", "--namespace: must not be empty"},
-		{"both", "--namespace=shop --print --uninstall", "exclude each other"},
-		{"no time", "--namespace=shop --timeout=0", "--timeout"},
-		{"no manager", "--namespace=shop --manager-accounts=", `--manager-accounts: "" is not of the form`},
-		{"an account of another namespace", "--namespace=shop --worker-accounts=a,other/b", ""},
-		{"no account", "--namespace=shop --worker-accounts=other/", `--worker-accounts: "other/" is not of the form`},
+	tests := []struct{ name, namespace, args, err string }{
+		{"the least", "shop", "", ""},
+		{"no namespace", "", "", "--namespace: must not be empty"},
+		{"both", "shop", "--print --uninstall", "exclude each other"},
+		{"no time", "shop", "--timeout=0", "--timeout"},
+		{"no manager", "shop", "--manager-accounts=", `--manager-accounts: "" is not of the form`},
+		{"an account of another namespace", "shop", "--worker-accounts=a,other/b", ""},
+		{"no account", "shop", "--worker-accounts=other/", `--worker-accounts: "other/" is not of the form`},
 	}
-	t.Setenv("POD_NAMESPACE", "")
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			err := parseInstall(t, strings.Fields(tc.args)...).validate()
+			err := parse(t, tc.namespace, strings.Fields(tc.args)...).Validate()
 			if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
 				t.Errorf("error %v, want %q", err, tc.err)
 			}
@@ -71,9 +73,9 @@ func TestInstallPrints(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	i := parseInstall(t, "--namespace=shop", "--print", "--file="+file, "--worker-accounts=a,other/b")
-	i.out = &out
-	if err := i.run(t.Context(), &process.Flags{}); err != nil {
+	c := parse(t, "shop", "--print", "--file="+file, "--worker-accounts=a,other/b")
+	c.Out = &out
+	if err := c.Run(t.Context(), unconnected); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"kind: CustomResourceDefinition", "name: first.shop.fence.shard.io", "name: second.shop.fence.shard.io",
@@ -85,8 +87,8 @@ func TestInstallPrints(t *testing.T) {
 	if strings.Contains(out.String(), "elsewhere") {
 		t.Error("the ring of another namespace is there")
 	}
-	i.ring = "fourth"
-	if err := i.run(t.Context(), &process.Flags{}); err == nil || !strings.Contains(err.Error(), "there is no ShardConfig shop/fourth") {
+	c.Ring = "fourth"
+	if err := c.Run(t.Context(), unconnected); err == nil || !strings.Contains(err.Error(), "there is no ShardConfig shop/fourth") {
 		t.Errorf("a ring that does not exist: %v", err)
 	}
 }
