@@ -50,8 +50,8 @@ func (p *auditPass) mendChild(ctx context.Context, target *rootTarget, controlle
 		if err != nil {
 			return err
 		}
-		owner, owned := OwnerOf(root, p.c.ring)
-		if _, draining := DrainTargetOf(root, p.c.ring); draining || !owned || root.UID != controller.UID || !p.c.placer.load().isLive(owner) {
+		owner, astray := p.c.homeOf(child, root)
+		if !astray || root.UID != controller.UID {
 			return nil
 		}
 		_, err = p.c.labelChild(ctx, kept, owner)

@@ -68,8 +68,12 @@ func (d *drainer) handOverChild(ctx context.Context, child *childObject, target 
 	objects := w.objects(child.resource, child.meta.Namespace)
 	for {
 		owner, _ := OwnerOf(child.meta, w.options.Ring)
-		if owner == target {
+		switch owner {
+		case target:
 			return nil
+		case w.options.ID:
+		default:
+			return errAstray
 		}
 		patched, err := objects.Patch(ctx, child.meta.Name, types.MergePatchType,
 			childPatch(child.meta, w.options.Ring, target), metav1.PatchOptions{FieldManager: workerFieldManager})

@@ -24,10 +24,8 @@ func (c *ringController) settled(ctx context.Context) {
 	}
 	c.migrator.plans.settled()
 	states := map[string]drainState{}
+	c.bringAllHome(ctx)
 	for _, shard := range current.view.Shards() {
-		if err := c.auditChildren(ctx, shard.ID); err != nil && ctx.Err() == nil {
-			klog.FromContext(ctx).V(1).Info("Looking for children that are not with their roots failed", "shard", shard.ID, "err", err)
-		}
 		if !shard.Draining {
 			continue
 		}
@@ -50,6 +48,19 @@ func (c *ringController) settled(ctx context.Context) {
 	c.kick()
 }
 
+// bringAllHome looks at the children on every shard.
+func (c *ringController) bringAllHome(ctx context.Context) {
+	current := c.placer.load()
+	if current == nil {
+		return
+	}
+	for _, shard := range current.view.Shards() {
+		if err := c.auditChildren(ctx, shard.ID); err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).V(1).Info("Looking for children that are not with their roots failed", "shard", shard.ID, "err", err)
+		}
+	}
+}
+
 // isEmpty says whether nothing has the label of a shard that may not receive anything, nor will have.
 func (c *ringController) isEmpty(ctx context.Context, shard string) (bool, error) {
 	if c.placer.load().eligible(shard) {
@@ -70,7 +81,7 @@ func (c *ringController) isEmpty(ctx context.Context, shard string) (bool, error
 }
 
 // auditChildren gives the children on a shard whose roots are not there to the shards that have the roots. Hand-overs and
-// take-overs leave none behind; a label that somebody edited does.
+// take-overs leave none behind, unless their target changes midway; a label that somebody edited does.
 func (c *ringController) auditChildren(ctx context.Context, shard string) error {
 	targets := c.targets.Load()
 	if len(targets.children) == 0 {
@@ -127,9 +138,8 @@ func (c *ringController) bringHome(ctx context.Context, targets *targetSet, reso
 	if err != nil {
 		return err
 	}
-	owner, owned := OwnerOf(root, c.ring)
-	_, draining := DrainTargetOf(root, c.ring)
-	if !owned || draining || !c.placer.load().isLive(owner) {
+	owner, astray := c.homeOf(child, root)
+	if !astray {
 		return nil
 	}
 	_, err = c.labelChild(ctx, orphan{resource: resource, object: child}, owner)

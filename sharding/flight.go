@@ -15,10 +15,12 @@ import (
 // flight is the set of roots that are in hand-over. It is bounded: whoever wants to add to it waits. What it holds comes from a
 // watch on the drain label; what this manager has just asked for is added before that is seen.
 type flight struct {
-	mu      sync.Mutex
-	limit   int
-	roots   map[types.UID]flightEntry
-	changed chan struct{} // closed and replaced when the set shrinks or the limit changes
+	mu    sync.Mutex
+	limit int
+	roots map[types.UID]flightEntry
+	// redirected: the target of one of these roots may have changed. True at first, as nothing is known of what was before.
+	redirected bool
+	changed    chan struct{} // closed and replaced when the set shrinks or the limit changes
 	// resized is called with the size after every change.
 	resized func(int)
 }
@@ -27,10 +29,11 @@ type flight struct {
 type flightEntry struct {
 	resource schema.GroupVersionResource
 	seen     time.Time
+	target   string // "" if it is not known
 }
 
 func newFlight(resized func(int)) *flight {
-	return &flight{limit: 1, roots: map[types.UID]flightEntry{}, changed: make(chan struct{}), resized: resized}
+	return &flight{limit: 1, redirected: true, roots: map[types.UID]flightEntry{}, changed: make(chan struct{}), resized: resized}
 }
 
 func (f *flight) setLimit(limit int) {
@@ -53,7 +56,7 @@ func (f *flight) boardBelow(ctx context.Context, resource schema.GroupVersionRes
 		if _, in := f.roots[root]; !in && len(f.roots) >= min(f.limit, limit) {
 			return false
 		}
-		f.roots[root] = flightEntry{resource, time.Now()}
+		f.roots[root] = flightEntry{resource: resource, seen: time.Now()}
 		f.resized(len(f.roots))
 		return true
 	})
@@ -103,15 +106,28 @@ func (f *flight) wake() {
 	f.changed = make(chan struct{})
 }
 
-// found is called for every root with a drain label, and for every one that has lost it.
-func (f *flight) found(resource schema.GroupVersionResource, event watch.EventType, root *metav1.PartialObjectMetadata) {
+// wasRedirected says whether a root in hand-over may have been on its way elsewhere before.
+func (f *flight) wasRedirected() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.roots) == 0 {
+		f.redirected = false
+	}
+	return f.redirected
+}
+
+// found is called for every root with a drain label, which names target, and for every one that has lost it.
+func (f *flight) found(resource schema.GroupVersionResource, event watch.EventType, root *metav1.PartialObjectMetadata, target string) {
 	if event == watch.Deleted {
 		f.leave(root.UID)
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.roots[root.UID] = flightEntry{resource, time.Now()}
+	if before := f.roots[root.UID].target; before != "" && before != target {
+		f.redirected = true
+	}
+	f.roots[root.UID] = flightEntry{resource, time.Now(), target}
 	f.resized(len(f.roots))
 }
 

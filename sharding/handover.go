@@ -3,6 +3,7 @@ package sharding
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,10 +34,12 @@ type drainer struct {
 	mu    sync.Mutex
 	since map[types.NamespacedName]time.Time
 	tries map[types.NamespacedName]int // attempts in a row
+	lent  map[types.UID][]*childObject // children by their root, see recall
 }
 
 func newDrainer(p *processor) *drainer {
-	return &drainer{p: p, signal: make(chan struct{}, 1), since: map[types.NamespacedName]time.Time{}, tries: map[types.NamespacedName]int{}}
+	return &drainer{p: p, signal: make(chan struct{}, 1), since: map[types.NamespacedName]time.Time{}, tries: map[types.NamespacedName]int{},
+		lent: map[types.UID][]*childObject{}}
 }
 
 // requested notes that the object is to be handed over. Its reconcile in flight gets the drain timeout to end by itself.
@@ -159,6 +162,22 @@ func (d *drainer) handOver(ctx context.Context, job handoverJob) settlement {
 	if root == nil {
 		return settlement{}
 	}
+	children, err := d.recall(ctx, root.GetUID(), job.children)
+	if err != nil {
+		return d.failed(ctx, job.key, err)
+	}
+	job.children = children
+	s := d.attempt(ctx, job, root)
+	if s.retry {
+		d.remember(root.GetUID(), children)
+	} else {
+		d.forgetLent(root.GetUID())
+	}
+	return s
+}
+
+// attempt is handOver of one object, whose children have been gathered.
+func (d *drainer) attempt(ctx context.Context, job handoverJob, root metav1.Object) settlement {
 	w, uid := d.p.w, root.GetUID()
 	objects := w.objects(d.p.target.resource, job.key.Namespace)
 	asked, _ := DrainTargetOf(root, w.options.Ring)
@@ -174,6 +193,8 @@ func (d *drainer) handOver(ctx context.Context, job handoverJob) settlement {
 			return settlement{retry: true}
 		case owner != w.options.ID:
 			return settlement{given: root.GetResourceVersion()}
+		case (!draining || target == w.options.ID) && slices.ContainsFunc(job.children, func(c *childObject) bool { return !d.isOurs(c) }):
+			return d.failed(ctx, job.key, errAstray)
 		case !draining || target == w.options.ID:
 			return settlement{}
 		}

@@ -267,7 +267,7 @@ func (t *term) newRing(ctx context.Context, config *shardv1.ShardConfig) (*ringC
 		ringScope: scope, termClients: t.termClients, namespace: t.options.Namespace, electionLease: t.options.ElectionTiming.LeaseDuration, kicked: make(chan struct{}, 1),
 		remembered: map[string]*shardv1.ShardInstance{}, expected: map[string]bool{}, emptied: map[string]bool{}, reported: map[string]int64{},
 		goneSince: map[string]time.Time{}, taken: map[string]bool{}, running: map[string]bool{},
-		strays: map[string]time.Time{}, drained: map[string]drainState{}, lastErrors: map[string]error{},
+		strays: map[string]time.Time{}, drained: map[string]drainState{}, loads: loadBook{}, lastErrors: map[string]error{},
 	}
 	c.tracker, err = health.NewTracker(t.leases, health.TrackerOptions{
 		Namespace: t.options.Namespace, Ring: config.Name, Identity: t.options.Identity, Timing: timing, OnChange: c.kick,
@@ -282,7 +282,7 @@ func (t *term) newRing(ctx context.Context, config *shardv1.ShardConfig) (*ringC
 	c.flight = newFlight(func(n int) { t.metrics.movesInFlight.WithLabelValues(config.Name).Set(float64(n)) })
 	c.migrator = newMigrator(c, t.migrations, t.migrationsSynced)
 	c.mover = &mover{
-		ringScope: scope, flight: c.flight, kicked: make(chan struct{}, 1), idle: c.settled,
+		ringScope: scope, flight: c.flight, kicked: make(chan struct{}, 1), idle: c.settled, home: c.bringAllHome,
 		yields: c.migrator.moving.Load, plans: c.migrator.plans,
 	}
 	c.unowned = newUnownedLedger(func(count int, oldest time.Duration) {

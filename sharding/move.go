@@ -92,6 +92,8 @@ type mover struct {
 	kicked chan struct{}
 	// idle is called with the number of roots that a pass came across, by owner, when the pass found everything in its place.
 	idle func(ctx context.Context)
+	// home is called when hand-overs don't end, and one of them was asked to go elsewhere: its children may have gone ahead.
+	home func(ctx context.Context)
 	// yields says whether moves that can wait do so: a migration that somebody asked for is under way.
 	yields func() bool
 	plans  *plans
@@ -130,7 +132,9 @@ func (m *mover) run(ctx context.Context) {
 			continue
 		case misplaced > 0:
 			failures = 0
-			m.flight.awaitLanding(ctx)
+			if m.flight.awaitLanding(ctx); m.flight.wasRedirected() {
+				m.home(ctx)
+			}
 			pause(ctx, finderMinBackoff)
 			continue
 		}

@@ -212,7 +212,8 @@ func (c *ringController) drainFinders(targets *targetSet) []*finder {
 		f := c.newFinder(target.resource)
 		f.selector = selecting(DrainLabel(c.ring), selection.Exists).String()
 		f.found = func(_ context.Context, _ *finder, event watch.EventType, root *metav1.PartialObjectMetadata) bool {
-			c.flight.found(target.resource, event, root)
+			to, _ := DrainTargetOf(root, c.ring)
+			c.flight.found(target.resource, event, root, to)
 			return true
 		}
 		f.listed = func(begun time.Time, _ int) time.Duration {

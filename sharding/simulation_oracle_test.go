@@ -197,6 +197,7 @@ func (o *oracle) checkNobodyActs(e memapi.Event, was, is *rootTruth) {
 
 // childWritten: who may label a child. A worker gives away its own, or nobody's.
 func (o *oracle) childWritten(e memapi.Event) {
+	o.tellChild(e)
 	p := o.byName[e.Actor]
 	if p == nil || p.shard == "" || e.New == nil {
 		return
@@ -213,6 +214,20 @@ func (o *oracle) childWritten(e memapi.Event) {
 	is, _ := OwnerOf(e.New, simRing)
 	if was != is && was != p.shard {
 		o.breach("P1", "%s gave child %s of %q to %q", e.Actor, e.New.GetName(), was, is)
+	}
+}
+
+// tellChild puts into the trace to whom a child is given.
+func (o *oracle) tellChild(e memapi.Event) {
+	if e.New == nil {
+		return
+	}
+	was := ""
+	if e.Old != nil {
+		was, _ = OwnerOf(e.Old, simRing)
+	}
+	if is, _ := OwnerOf(e.New, simRing); e.Old == nil || was != is {
+		o.w.tell("%s: %s %s→%s", e.Actor, e.New.GetName(), was, is)
 	}
 }
 
