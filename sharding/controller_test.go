@@ -99,27 +99,3 @@ func TestFailures(t *testing.T) {
 		t.Errorf("after clear: count %d, aside %v", count, aside)
 	}
 }
-
-func TestSmoothLoad(t *testing.T) {
-	second := time.Second
-	for _, test := range []struct {
-		name                   string
-		former                 float64
-		period, busy, capacity time.Duration
-		queued                 int
-		want                   float64
-	}{
-		{"idle stays idle", 0, second, 0, second, 0, 0},
-		{"half of what was is forgotten in a half-life", 1, loadHalfLife, 0, second, 0, 0.5},
-		{"and half of what is new is taken", 0, loadHalfLife, second, second, 0, 0.5},
-		{"constant load is constant", 0.4, 3 * second, 400 * time.Millisecond, second, 0, 0.4},
-		{"a long queue is load", 0, loadHalfLife, 0, second, 2 * loadQueueLimit, 1},
-		{"no time has passed", 0.7, 0, second, second, 0, 0.7},
-		{"no capacity", 0.7, second, second, 0, 0, 0.7},
-	} {
-		got := smoothLoad(test.former, test.period, test.busy, test.capacity, test.queued)
-		if got < test.want-1e-9 || got > test.want+1e-9 {
-			t.Errorf("%s: %v, want %v", test.name, got, test.want)
-		}
-	}
-}

@@ -78,20 +78,20 @@ func (g *Guard) Do(ctx context.Context, object types.NamespacedName, f func(ctx 
 		return nil
 	}
 	outcome := Outcome{Err: &panicError{value: "in the function that was given to Guard.Do"}}
-	start := time.Now()
-	defer func() { p.released(ctx, object, outcome, time.Since(start)) }() // also if f panics
+	began := p.started()
+	defer func() { p.released(ctx, object, outcome, began) }() // also if f panics
 	outcome.Err = f(ctx, object)
 	return outcome.Err
 }
 
 // released does for an object of a guard what finish does for one of the worker's own queue.
-func (p *processor) released(ctx context.Context, key types.NamespacedName, outcome Outcome, took time.Duration) {
+func (p *processor) released(ctx context.Context, key types.NamespacedName, outcome Outcome, began time.Time) {
 	result := p.classify(outcome, context.Cause(ctx))
-	p.measured(took)
+	p.measured(began, key)
 	p.keeper.reconciled(ctx, key, result)
 	ready := p.roster.end(key)
 	p.concluded(key, outcome, result)
-	p.w.metrics.reconciles.WithLabelValues(p.w.options.Ring, p.target.name(), string(result)).Inc()
+	p.count(result)
 	if result == resultCancelled || p.keeper.holds(key) && p.raw(key) == nil {
 		p.queue.Add(key)
 	}

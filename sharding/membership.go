@@ -38,6 +38,9 @@ type shardFact struct {
 	unheard bool
 	// objects is how many the manager believes it has.
 	objects int64
+	// measured is when its load was, stale whether that is too long ago.
+	measured time.Time
+	stale    bool
 }
 
 // standing is what the manager does about a shard.
@@ -187,7 +190,7 @@ func (f shardFact) view() balancer.Shard {
 		Silent:   f.state != health.Alive && !f.unheard,
 		Cordoned: f.deleted || f.instance == nil || f.instance.Spec.Cordoned,
 	}
-	if f.instance != nil && f.instance.Status.Load != nil {
+	if f.instance != nil && f.instance.Status.Load != nil && !f.stale {
 		load := f.instance.Status.Load.Float64()
 		s.Load, s.LoadKnown = load, !math.IsNaN(load)
 	}

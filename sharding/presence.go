@@ -170,13 +170,13 @@ func (p *presence) run(ctx context.Context) {
 	p.watch(ctx, deleted)
 	ticker := time.NewTicker(statusInterval)
 	defer ticker.Stop()
-	var r reporter
+	r := reporter{loads: loadReporter{w: p.w}}
 	missing := false
 	for {
 		changed := p.w.ring.next()
 		if missing && p.w.ring.served() {
 			if _, err := p.ensure(ctx); err == nil {
-				missing, r = false, reporter{} // nothing has been written to the new one
+				missing, r.valid = false, false // nothing has been written to the new one
 			}
 		}
 		select {
@@ -316,14 +316,15 @@ func (p *presence) remove(ctx context.Context) error {
 type reporter struct {
 	written report
 	valid   bool
-	load    float64
-	last    time.Time
+	at      time.Time // of the last write
+	loads   loadReporter
 	owned   report // count and names, as of the last look
 }
 
 // report is the part of the status that the worker writes, without the time.
 type report struct {
-	load  shardv1.Ratio
+	load  loadReport
+	slots string // of a loadReporter
 	count int64
 	names string // joined by newlines, to be comparable
 	// served is not compared by ==, but by same.
@@ -331,7 +332,7 @@ type report struct {
 }
 
 func (r *report) same(o *report) bool {
-	return r.load == o.load && r.count == o.count && r.names == o.names && slices.Equal(r.served, o.served)
+	return r.load == o.load && r.slots == o.slots && r.count == o.count && r.names == o.names && slices.Equal(r.served, o.served)
 }
 
 // report writes the status if it has changed. A process without the right to act, such as a second one of the shard, has nothing to
@@ -345,14 +346,19 @@ func (p *presence) report(ctx context.Context, r *reporter, now time.Time) {
 		r.owned.served = p.w.served()
 	}
 	next := r.owned
-	next.load = p.load(r, now)
-	if unsaid := p.unsaid.Swap(false); r.valid && !unsaid && next.same(&r.written) {
+	r.loads.look(now)
+	r.loads.lookAtSlots(now)
+	next.load, next.slots = r.loads.report, r.loads.slotsText
+	confirmed := next.load.idle() || now.Sub(r.at) < r.loads.refresh()
+	if unsaid := p.unsaid.Swap(false); r.valid && !unsaid && confirmed && next.same(&r.written) {
 		return
 	}
-	status := applyv1.ShardInstanceStatus().
-		WithLoad(next.load).
+	status := next.load.apply().
 		WithAssignedResourceCount(next.count).
 		WithLastHeartbeat(metav1.NewTime(now))
+	if next.slots != "" {
+		status.WithSlotLoads(next.slots)
+	}
 	if next.names != "" {
 		status.WithAssignedResources(strings.Split(next.names, "\n")...)
 	}
@@ -363,29 +369,7 @@ func (p *presence) report(ctx context.Context, r *reporter, now time.Time) {
 		}
 		return
 	}
-	r.written, r.valid = next, true
-}
-
-// load returns the smoothed load, rounded so that an idle shard writes nothing.
-func (p *presence) load(r *reporter, now time.Time) shardv1.Ratio {
-	var busy, capacity time.Duration
-	queued := 0
-	period := now.Sub(r.last)
-	for _, processor := range p.w.processors {
-		busy += processor.busy.take()
-		capacity += period * time.Duration(processor.controller.Concurrency)
-		queued += processor.queue.Len()
-	}
-	if !r.last.IsZero() {
-		r.load = smoothLoad(r.load, period, busy, capacity, queued)
-	}
-	r.last = now
-	const steps = 50 // of 0.02
-	ratio, err := shardv1.RatioFrom(min(float64(int(r.load*steps+0.5))/steps, 1000))
-	if err != nil {
-		return shardv1.Ratio{}
-	}
-	return ratio
+	r.written, r.valid, r.at = next, true, now
 }
 
 // owned counts the objects that this shard owns, and names the first of them in order.

@@ -37,6 +37,7 @@ type processor struct {
 	epochs     *epochs
 	lowered    workqueue.TypedRateLimitingInterface[types.NamespacedName] // objects whose epoch has to be restored
 	busy       busyMeter
+	slotWork   slotMeter
 	// trusted is the resourceVersion as of which the server was asked for what is ours, before the worker began to act.
 	trusted atomic.Pointer[string]
 }
@@ -161,19 +162,14 @@ func (p *processor) process(keys []types.NamespacedName) {
 	if len(admitted) == 0 {
 		return
 	}
-	start := time.Now()
+	began := p.started()
 	outcomes := p.call(ctx, admitted)
 	cause := context.Cause(ctx)
-	p.measured(time.Since(start))
+	p.measured(began, admitted...)
 	for i, key := range admitted {
 		p.keeper.reconciled(ctx, key, p.classify(outcomes[i], cause))
 		p.finish(key, outcomes[i], cause)
 	}
-}
-
-func (p *processor) measured(took time.Duration) {
-	p.busy.add(took)
-	p.w.metrics.reconcileSeconds.WithLabelValues(p.w.options.Ring, p.target.name()).Observe(took.Seconds())
 }
 
 // session returns the current session, which the caller has to leave; nil if the worker may not act.
@@ -245,7 +241,7 @@ func (p *processor) finish(key types.NamespacedName, outcome Outcome, cause erro
 	ready := p.roster.end(key)
 	result := p.classify(outcome, cause)
 	p.concluded(key, outcome, result)
-	p.w.metrics.reconciles.WithLabelValues(p.w.options.Ring, p.target.name(), string(result)).Inc()
+	p.count(result)
 	switch result {
 	case resultSuccess, resultRequeue, resultTerminal:
 		p.failures.clear(key)

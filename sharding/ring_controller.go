@@ -69,7 +69,9 @@ type ringController struct {
 	remembered   map[string]*shardv1.ShardInstance
 	expected     map[string]bool
 	emptied      map[string]bool
-	reported     map[string]int64     // objects by shard, as the shards said last
+	reported     map[string]int64 // objects by shard, as the shards said last
+	loads        loadBook
+	staleAfter   time.Duration        // of loads
 	goneSince    map[string]time.Time // shards whose ShardInstance is to be deleted in the end
 
 	lookAgain atomic.Bool // the finders are to list again
@@ -172,6 +174,7 @@ func (c *ringController) reconcile(ctx context.Context) (recheck time.Duration, 
 	c.flight.setLimit(maxInFlight(config))
 	c.audit.configure(auditSettings{timing: timing, drain: drainTimeout(config), generation: config.Generation})
 
+	c.staleAfter = staleAfter(config)
 	instances, err := c.ownInstances()
 	if err != nil {
 		return 0, err

@@ -2,6 +2,7 @@ package sharding
 
 import (
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 
@@ -49,6 +50,11 @@ func (c *ringController) facts(instances map[string]*shardv1.ShardInstance) []sh
 			c.tracker.Forget(id)
 			continue
 		}
+		if fact.instance != nil {
+			now := time.Now()
+			fact.measured = c.loads.measuredAt(fact.instance, known.State == health.Alive, now)
+			fact.stale = !isKnown(fact.measured, now, c.staleAfter)
+		}
 		facts = append(facts, fact)
 	}
 	return facts
@@ -77,6 +83,7 @@ func (c *ringController) remember(instances map[string]*shardv1.ShardInstance) {
 			delete(c.expected, id)
 			delete(c.reported, id)
 			delete(c.emptied, id)
+			delete(c.loads, id)
 			c.metrics.shardLoad.DeleteLabelValues(c.ring, id)
 		}
 	}

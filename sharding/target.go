@@ -11,12 +11,14 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	"github.com/shard-io/shard-controller/ring"
 )
 
 // target is what a worker knows of one target of its ring.
 type target struct {
 	resource       schema.GroupVersionResource
 	kind           schema.GroupKind
+	prefix         ring.Prefix
 	controlled     []schema.GroupVersionResource
 	childInformers map[string]cache.SharedIndexInformer // by "resource.group", as in versions
 }
@@ -38,6 +40,7 @@ func targetFor(ctx context.Context, config *shardv1.ShardConfig, c Controller, m
 		return nil, fmt.Errorf("resource %s: %w", t.name(), err)
 	}
 	t.kind = kind.GroupKind()
+	t.prefix = ring.NewPrefix(kind.Group, kind.Kind)
 	known := map[schema.GroupResource]bool{}
 	for _, child := range spec.Controlled {
 		resource, err := resourceIn(ctx, mapper, schema.GroupResource{Group: child.Group, Resource: child.Resource})

@@ -56,6 +56,9 @@ type WorkerOptions struct {
 	// it from acting until it is back. Default: whether the fence is there is checked and reported, and changes nothing.
 	RequireFence bool
 
+	// Load measures how busy the shard is, in place of the Worker: see LoadFunc. Optional.
+	Load LoadFunc
+
 	// Version of the operator, for ShardInstance.status.version. Optional, at most 128 characters.
 	Version string
 

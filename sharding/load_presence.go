@@ -1,0 +1,147 @@
+package sharding
+
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	"github.com/shard-io/shard-controller/balancer"
+	applyv1 "github.com/shard-io/shard-controller/generated/applyconfiguration/shard/v1"
+)
+
+// loadReporter turns what the processors measure into what the status says. It is used by one goroutine.
+type loadReporter struct {
+	w      *Worker
+	signal loadSignal
+	last   time.Time
+	report loadReport
+
+	slots      slotReport
+	slotsText  string
+	slotsSince time.Time // of the last look
+}
+
+// look takes in what was measured since it was called last.
+func (l *loadReporter) look(now time.Time) {
+	sample := loadSample{period: now.Sub(l.last)}
+	for _, p := range l.w.processors {
+		busy, done, errors := p.busy.take(now)
+		sample.busy, sample.done, sample.errors = sample.busy+busy, sample.done+done, sample.errors+errors
+		sample.capacity += sample.period * time.Duration(p.controller.Concurrency)
+		sample.waiting += p.queue.Len()
+		sample.oldest = max(sample.oldest, p.lanes.oldest(now))
+	}
+	if f := l.w.options.Load; f != nil {
+		own := callLoadFunc(f)
+		sample.own = &own
+	}
+	if !l.last.IsZero() {
+		l.signal = l.signal.next(sample, loadLimitsOf(l.w.ring.get()))
+		l.report = l.signal.report(l.report)
+	}
+	l.last = now
+}
+
+// refresh is after which time a load is written again although it has not changed: others take it for unknown when it is old. That there is
+// none need not be confirmed, the Lease does that.
+func (l *loadReporter) refresh() time.Duration {
+	return staleAfter(l.w.ring.get()) / 2
+}
+
+// lookAtSlots brings the report on slots up to date: once every interval of the planner, and the first time as soon as there are objects. Only the
+// planner for consistent hashing needs it.
+func (l *loadReporter) lookAtSlots(now time.Time) {
+	config := l.w.ring.get()
+	if config == nil || config.Spec.LoadBalanceStrategy != "" && config.Spec.LoadBalanceStrategy != balancer.ConsistentHash {
+		l.slots, l.slotsText, l.slotsSince = slotReport{}, "", time.Time{}
+		return
+	}
+	interval := shardv1.DefaultRebalanceInterval
+	if r := config.Spec.Rebalance; r != nil && r.Interval.Duration > 0 {
+		interval = r.Interval.Duration
+	}
+	if l.slotsText != "" && now.Sub(l.slotsSince) < interval {
+		return
+	}
+	l.slotsSince = now
+	objects, work := map[uint32]uint64{}, map[uint32]float64{}
+	for _, p := range l.w.processors {
+		p.slotWork.take(now, work)
+		p.eachUnpinned(func(key types.NamespacedName) { objects[slotOf(p.target.prefix, key)]++ })
+	}
+	if next := newSlotReport(objects, work); len(next.entries) > 0 && (l.slotsText == "" || next.tells(l.slots)) {
+		l.slots, l.slotsText = next, next.encode()
+	} else if len(next.entries) == 0 {
+		l.slots, l.slotsText = slotReport{}, ""
+	}
+}
+
+// apply is the part of the status that is about load. What is not known is absent.
+func (r loadReport) apply() *applyv1.ShardInstanceStatusApplyConfiguration {
+	status := applyv1.ShardInstanceStatus()
+	if !r.known {
+		return status
+	}
+	work := applyv1.ShardWork()
+	if r.work.Busy.Milli() > 0 {
+		work.WithBusy(r.work.Busy)
+	}
+	for _, count := range []struct {
+		n   int64
+		set func(int64) *applyv1.ShardWorkApplyConfiguration
+	}{
+		{r.work.DonePerMinute, work.WithDonePerMinute}, {r.work.ErrorsPerMinute, work.WithErrorsPerMinute},
+		{r.work.Waiting, work.WithWaiting}, {r.work.OldestSeconds, work.WithOldestSeconds},
+	} {
+		if count.n > 0 {
+			count.set(count.n)
+		}
+	}
+	status.WithLoad(r.load)
+	if r.work != (shardv1.ShardWork{}) {
+		status.WithWork(work)
+	}
+	return status
+}
+
+// eachUnpinned calls f with every object that this shard owns because of its slot.
+func (p *processor) eachUnpinned(f func(key types.NamespacedName)) {
+	for _, obj := range p.controller.Informer.GetStore().List() {
+		m, ok := obj.(metav1.Object)
+		if !ok {
+			continue
+		}
+		if owner, _ := OwnerOf(m, p.w.options.Ring); owner != p.w.options.ID {
+			continue
+		}
+		if _, pinned := pinOf(m, p.w.options.Ring); !pinned {
+			f(keyOf(m))
+		}
+	}
+}
+
+// started notes that a reconcile begins, and returns when.
+func (p *processor) started() time.Time {
+	now := time.Now()
+	p.busy.begin(now)
+	return now
+}
+
+// measured notes that a reconcile of the objects has ended.
+func (p *processor) measured(began time.Time, keys ...types.NamespacedName) {
+	now := time.Now()
+	took := now.Sub(began)
+	p.busy.end(now)
+	for _, key := range keys {
+		p.slotWork.add(slotOf(p.target.prefix, key), took/time.Duration(len(keys)))
+	}
+	p.w.metrics.reconcileSeconds.WithLabelValues(p.w.options.Ring, p.target.name()).Observe(took.Seconds())
+}
+
+// count notes how the reconcile of an object has ended.
+func (p *processor) count(result reconcileResult) {
+	p.busy.count(result)
+	p.w.metrics.reconciles.WithLabelValues(p.w.options.Ring, p.target.name(), string(result)).Inc()
+}
