@@ -60,6 +60,20 @@ type claim struct {
 	doubt bool // we created it, or tried to, and its last holder may be acting
 }
 
+// waiting says for whom, nil if it does not have to wait.
+func (c *claim) waiting() *string {
+	var why string
+	switch {
+	case c.last == nil:
+		why = fmt.Sprintf("it is held by %q: if that is no earlier process of this shard that is about to end, two have the same name", c.rival.record.Holder)
+	case c.right.probation() > 0:
+		why = "it had to be created anew, so whoever had it before may act for as long as it lasted"
+	default:
+		return nil
+	}
+	return &why
+}
+
 // tries bounds the requests of one attempt: more than a conflict, a read and a
 // write are only needed when somebody else keeps writing to the Lease.
 const tries = 4

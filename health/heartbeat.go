@@ -77,6 +77,7 @@ type Heartbeat struct {
 	right    *right
 	timing   atomic.Int64 // lease duration
 	nudge    chan struct{}
+	without  atomic.Pointer[string] // why the last attempt did not get the Lease
 
 	run      sync.Mutex    // held by Run, Release and Delete
 	ran      bool          // guarded by run
@@ -118,12 +119,17 @@ func (h *Heartbeat) Active() bool { return h.right.active() }
 // reading. It is zero when Active is false.
 func (h *Heartbeat) Deadline() time.Time { return h.right.deadline() }
 
-// Check is nil when Active is true: a readiness check for Checks.
+// Check is nil when Active is true: a readiness check for Checks. The error says
+// who holds the Lease, or what the last attempt to get it failed with.
 func (h *Heartbeat) Check(context.Context) error {
 	if h.Active() {
 		return nil
 	}
-	return fmt.Errorf("the Lease %s/%s is not held by this process", h.options.Namespace, h.options.Name)
+	err := fmt.Errorf("the Lease %s/%s is not held by this process", h.options.Namespace, h.options.Name)
+	if why := h.without.Load(); why != nil {
+		err = fmt.Errorf("%w: %s", err, *why)
+	}
+	return err
 }
 
 // SetTiming changes the timing while running, or before. The next renewal,
@@ -218,12 +224,15 @@ func (h *Heartbeat) attempt(ctx context.Context, c *claim) error {
 	h.patience = 2 * time.Since(begun)
 	switch {
 	case err == nil:
+		h.without.Store(c.waiting())
 		return nil
 	case errors.Is(err, ErrForeignLease):
 		return err
 	case errors.Is(ctx.Err(), context.Canceled):
 		return nil // we are being stopped; that is no failure of the server
 	}
+	why := err.Error()
+	h.without.Store(&why)
 	logger.Error(err, "Could not renew the Lease; will try again", "active", h.Active())
 	if h.options.OnRenewError != nil {
 		h.options.OnRenewError(err)

@@ -98,7 +98,7 @@ type Children map[schema.GroupResource]cache.SharedIndexInformer
 
 // complete validates the controller and fills in the defaults.
 func (c Controller) complete() (Controller, error) {
-	if c.Informer == nil {
+	if isNil(c.Informer) {
 		return c, errors.New("controller: Informer is required")
 	}
 	if c.guard == nil && (c.Reconcile == nil) == (c.ReconcileBatch == nil) {
@@ -119,7 +119,7 @@ func (c Controller) complete() (Controller, error) {
 		}
 	}
 	for resource, informer := range c.Children {
-		if informer == nil {
+		if isNil(informer) {
 			return c, fmt.Errorf("controller: Children[%s] is nil, must be an informer", resource)
 		}
 	}

@@ -84,6 +84,7 @@ func (p *processor) observe(obj any, news bool) {
 	}
 	p.w.changed()
 	key := keyOf(m)
+	p.warnOfForeign(m)
 	p.keeper.noticed(key, m)
 	switch p.roster.observe(key, m) {
 	case observedWork:

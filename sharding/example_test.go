@@ -47,7 +47,7 @@ func ExampleWorker_Run() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	fmt.Println(run(ctx, &rest.Config{Host: "http://127.0.0.1:1"}))
-	// Output: worker options: ID: shard ID "": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')
+	// Output: worker options: ID is required: a name that no other process has, such as that of the Pod
 }
 
 // An operator that has its own queue and loop keeps them: what it takes from the queue it does within Do.

@@ -15,7 +15,7 @@ import (
 // ErrFenced is wrapped by the error of a request that [Worker.FencedConfig] refused. It never reached the API server.
 var ErrFenced = errors.New("fenced: this shard may not act on the object")
 
-// FencedConfig returns a copy of cfg whose clients refuse to change what this shard may not act on, with an error that wraps
+// FencedConfig returns a copy of cfg, or if that is nil of the config that NewWorker got, whose clients refuse to change what this shard may not act on, with an error that wraps
 // ErrFenced. An operator should make every client from it that it writes with: it closes the moment between a check and the
 // request, stops a process that was paused in the middle of a reconcile, and stops what a reconcile has left behind. Refused are
 //
@@ -38,6 +38,9 @@ var ErrFenced = errors.New("fenced: this shard may not act on the object")
 // object that it serves in two groups, a namespace that is deleted, or a subresource that is opened by GET (exec, attach,
 // portforward, proxy).
 func (w *Worker) FencedConfig(cfg *rest.Config) *rest.Config {
+	if cfg == nil {
+		cfg = w.config
+	}
 	fenced := rest.CopyConfig(cfg)
 	base := ""
 	if server, _, err := rest.DefaultServerURL(cfg.Host, "", schema.GroupVersion{}, true); err == nil {

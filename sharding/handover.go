@@ -51,9 +51,20 @@ func (d *drainer) requested(key types.NamespacedName) {
 		if d.p.roster.force(key) {
 			d.p.w.metrics.handoverForced.WithLabelValues(d.p.w.options.Ring).Inc()
 			d.p.w.logger.Info("Reconcile exceeds the drain timeout, cancelled it", "object", key)
+			time.AfterFunc(obstacleAgain, func() { d.overdue(key) })
 		}
 	})
 	d.wake()
+}
+
+// overdue says of a reconcile that was cancelled that it has not returned, and looks again.
+func (d *drainer) overdue(key types.NamespacedName) {
+	if !d.p.roster.overdue(key) {
+		return
+	}
+	d.p.w.logger.Error(nil, "Reconcile has not returned since it was cancelled, so the object can't be handed over", "object", key)
+	d.p.event(key, "Stuck", "HandOver", "can't be handed over: its reconcile has not returned since its context was cancelled")
+	time.AfterFunc(obstacleAgain, func() { d.overdue(key) })
 }
 
 // wake makes run look for objects that are ready.
@@ -232,6 +243,9 @@ func (d *drainer) attempt(ctx context.Context, job handoverJob, root metav1.Obje
 }
 
 func (d *drainer) failed(ctx context.Context, key types.NamespacedName, err error) settlement {
+	if apierrors.IsForbidden(err) {
+		klog.FromContext(ctx).Error(err, "Hand-over failed, will try again: "+explained(err), "object", key)
+	}
 	klog.FromContext(ctx).V(2).Info("Hand-over failed, will try again", "object", key, "err", err)
 	return settlement{retry: true}
 }

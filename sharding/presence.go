@@ -57,12 +57,14 @@ func (w *Worker) changed() { w.presence.dirty.Store(true) }
 // ensure creates the ShardInstance, or takes over the one that an earlier process, or the user, has made; it reports which. It
 // retries until ctx is done; it fails if the name belongs to a shard of another ring, or the API server refuses it for good.
 func (p *presence) ensure(ctx context.Context) (created bool, err error) {
+	defer p.w.hindrance.clear()
 	for {
 		made, err := p.ensureOnce(ctx)
 		created = created || made
 		if err == nil || apierrors.IsInvalid(err) || errors.As(err, new(foreignError)) {
 			return created, err
 		}
+		p.w.hindrance.set("its ShardInstance can't be written: " + explained(err))
 		p.w.logger.Error(err, "Creating the ShardInstance failed, will try again")
 		select {
 		case <-ctx.Done():

@@ -40,6 +40,7 @@ type processor struct {
 	slotWork   slotMeter
 	// trusted is the resourceVersion as of which the server was asked for what is ours, before the worker began to act.
 	trusted atomic.Pointer[string]
+	foreign atomic.Bool // the informer has shown what is not ours
 }
 
 func newProcessor(w *Worker, c Controller, t *target) *processor {

@@ -74,11 +74,14 @@ func (w *Worker) watchRing(ctx context.Context) {
 		externalversions.WithTweakListOptions(func(o *metav1.ListOptions) {
 			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, w.options.Ring).String()
 		}))
-	_, _ = factory.Shard().V1().ShardConfigs().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+	informer := factory.Shard().V1().ShardConfigs().Informer()
+	w.ringInformer.Store(&informer)
+	_ = informer.SetWatchErrorHandlerWithContext(w.ringUnread)
+	_, _ = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(obj any) { w.ringChanged(obj) },
 		UpdateFunc: func(_, obj any) { w.ringChanged(obj) },
 		DeleteFunc: func(any) { w.ring.set(nil) },
-	}) // fails only for an informer that has stopped
+	}) // both fail only for an informer that has started or stopped
 	factory.StartWithContext(ctx)
 }
 

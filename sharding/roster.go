@@ -3,6 +3,7 @@ package sharding
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -206,6 +207,28 @@ func (r *roster) force(key types.NamespacedName) bool {
 	entry.flight(ErrHandover)
 	entry.over = true
 	return true
+}
+
+// inFlight names the objects whose reconciles have not returned, in alphabetical order.
+func (r *roster) inFlight() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var names []string
+	for key, entry := range r.entries {
+		if entry.flight != nil && !entry.borrowed {
+			names = append(names, key.String())
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// overdue reports whether the reconcile of an object that is to be handed over has been cancelled and has not returned.
+func (r *roster) overdue(key types.NamespacedName) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	entry := r.entries[key]
+	return entry != nil && entry.flight != nil && entry.over && entry.drain != nil
 }
 
 // takeReady returns the objects whose hand-over is to be written now; settle is called for each of them.

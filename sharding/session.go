@@ -80,7 +80,9 @@ func (w *Worker) act(ctx context.Context) {
 	w.changed()
 	active.Set(0)
 	w.logger.Info("Shard is not active any more", "cause", context.Cause(ctx))
+	w.ending.Store(s)
 	s.close()
+	w.ending.Store(nil)
 }
 
 // reasonToStop returns when ctx is done, the ring is gone or a fence that is required is.
@@ -106,6 +108,7 @@ func (w *Worker) reasonToStop(ctx context.Context) error {
 // right to act, or by an earlier process of it, is not reconciled from a cache that does not know that yet. It returns an
 // error only if ctx is done.
 func (w *Worker) trust(ctx context.Context) error {
+	defer w.hindrance.clear()
 	for _, p := range w.processors {
 		if !cache.WaitForCacheSync(ctx.Done(), p.synced()...) || planted("trust-caches") {
 			return ctx.Err()
@@ -115,6 +118,7 @@ func (w *Worker) trust(ctx context.Context) error {
 			if err == nil {
 				break
 			}
+			w.hindrance.set(explained(err))
 			w.logger.Error(err, "Reading the objects of this shard failed, will try again")
 			select {
 			case <-ctx.Done():

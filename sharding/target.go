@@ -3,6 +3,7 @@ package sharding
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -73,7 +74,11 @@ func specFor(config *shardv1.ShardConfig, resource schema.GroupResource) (*shard
 			return &targets[i], nil
 		}
 	}
-	return nil, fmt.Errorf("controller: Resource %s is not a target of ring %q", resource, config.Name)
+	names := make([]string, len(targets))
+	for i, t := range targets {
+		names[i] = schema.GroupResource{Group: t.Group, Resource: t.Resource}.String()
+	}
+	return nil, fmt.Errorf("controller: Resource %s is not a target of ring %q, which has: %s", resource, config.Name, strings.Join(names, ", "))
 }
 
 // discover asks the API server what it serves. Groups that can't be asked, as their server is down, are left out.

@@ -1,6 +1,7 @@
 package sharding
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,9 @@ import (
 	"github.com/shard-io/shard-controller/generated/clientset/versioned"
 	"github.com/shard-io/shard-controller/health"
 )
+
+// errStopped stands for the end of a worker without an error.
+var errStopped = errors.New("the worker was stopped")
 
 // workerFieldManager is the field manager of what a Worker writes.
 const workerFieldManager = "shard-worker"
@@ -73,6 +77,9 @@ func (o *WorkerOptions) complete() error {
 	if o.Namespace == "" {
 		return errors.New("worker options: Namespace is required: that of the ShardConfig")
 	}
+	if o.ID == "" {
+		return errors.New("worker options: ID is required: a name that no other process has, such as that of the Pod")
+	}
 	if err := ValidateShardID(o.ID); err != nil {
 		return fmt.Errorf("worker options: ID: %w", err)
 	}
@@ -90,6 +97,9 @@ func (o *WorkerOptions) complete() error {
 	}
 	if len(o.Version) > 128 {
 		return fmt.Errorf("worker options: Version has %d characters, must have at most 128", len(o.Version))
+	}
+	if o.Registerer != nil && isNil(o.Registerer) {
+		return fmt.Errorf("worker options: Registerer is a nil %T, must be one that works, or left out", o.Registerer)
 	}
 	return nil
 }
@@ -121,6 +131,13 @@ type Worker struct {
 	verifier    *verifier
 	closing     atomic.Bool // what is left is kept for another process: nothing new is started
 	fenceCheck  *fenceCheck
+
+	// For who asks why the worker does not act.
+	config       *rest.Config
+	hindrance    hindrance
+	ending       atomic.Pointer[session] // whose reconciles have not all returned
+	ringInformer atomic.Pointer[cache.SharedIndexInformer]
+	ended        atomic.Pointer[string] // how Start has returned
 }
 
 // NewWorker returns a Worker for the API server that cfg points to. It does no IO. The library's own requests are not subject to
@@ -136,7 +153,7 @@ func NewWorker(cfg *rest.Config, o WorkerOptions) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("worker options: Registerer: %w", err)
 	}
-	w := &Worker{options: o, metrics: m, logger: klog.Background()}
+	w := &Worker{options: o, metrics: m, logger: klog.Background(), config: rest.CopyConfig(cfg)}
 	if err := w.connect(cfg); err != nil {
 		return nil, err
 	}
@@ -219,31 +236,40 @@ func (w *Worker) mayWrite() bool {
 	return heartbeat != nil && heartbeat.Active()
 }
 
-// Check is a readiness check: nil while this process is active.
+// Check is a readiness check: nil while this process is active. The error says why it is not: what it waits for, or which answer of
+// the API server it has got. That is logged, too, through the logger of Start's context.
 func (w *Worker) Check(context.Context) error {
 	if w.Active() {
 		return nil
 	}
-	return fmt.Errorf("shard %s of ring %s is not active", w.options.ID, w.options.Ring)
+	return fmt.Errorf("shard %s of ring %s is not active: %s", w.options.ID, w.options.Ring, w.obstacle())
 }
 
 // Start joins the ring and processes its objects until ctx is done. Then, unless KeepOnStop is set, it has its objects handed over,
 // and leaves the ring. It returns nil after an orderly stop, whether or not all was handed over in time; any error means that it
 // never began: the controllers do not fit the ring, or the names are taken by something else. It waits for a ring
 // that does not exist yet, and for an API server that does not answer.
-func (w *Worker) Start(ctx context.Context) error {
+func (w *Worker) Start(ctx context.Context) (err error) {
+	if w.kube == nil || ctx == nil {
+		return errors.New("worker: a Worker that NewWorker has made, and a context, are required")
+	}
 	if w.started.Swap(true) {
 		return errors.New("worker: started before")
 	}
 	if len(w.controllers) == 0 {
 		return errors.New("worker: no controller was added")
 	}
+	defer func() {
+		how := fmt.Sprintf("Start has returned: %v", cmp.Or(err, errStopped))
+		w.ended.Store(&how)
+	}()
 	w.logger = klog.FromContext(ctx).WithValues("ring", w.options.Ring, "shard", w.options.ID)
 	// What runs outlives ctx: a stopping worker goes on until its objects are handed over.
 	run, cancel := context.WithCancelCause(klog.NewContext(context.WithoutCancel(ctx), w.logger))
 	defer cancel(nil)
 	w.startEvents(run)
 	w.watchRing(run)
+	go w.reportObstacles(run)
 	if err := w.prepare(ctx); err != nil {
 		for _, p := range w.processors {
 			p.shutDown()
@@ -303,6 +329,7 @@ func (w *Worker) prepare(ctx context.Context) error {
 // resolve finds the target of a controller. It waits for a resource that the API server does not serve yet, and for an API
 // server that does not answer.
 func (w *Worker) resolve(ctx context.Context, c Controller) (*target, error) {
+	defer w.hindrance.clear()
 	for {
 		config, err := w.ring.wait(ctx)
 		if err != nil {
@@ -315,6 +342,7 @@ func (w *Worker) resolve(ctx context.Context, c Controller) (*target, error) {
 				return t, err
 			}
 		}
+		w.hindrance.set(err.Error())
 		w.logger.Error(err, "The target is not there yet, will look again")
 		select {
 		case <-ctx.Done():
