@@ -88,6 +88,8 @@ func (c *cluster) start(ctx context.Context) (err error) {
 			return err
 		}
 		c.removeDir = true
+	} else if err = os.MkdirAll(c.dir, 0o755); err != nil {
+		return err
 	}
 	if c.plane, err = controlplane.Start(ctx, controlplane.Options{}); err != nil {
 		return err
@@ -125,7 +127,7 @@ func (c *cluster) stop() {
 }
 
 // createRing makes a ring in a namespace of its name.
-func (c *cluster) createRing(ctx context.Context, name string, children bool) error {
+func (c *cluster) createRing(ctx context.Context, name string, children bool, change ...func(*v1.ShardConfig)) error {
 	if err := c.createNamespace(ctx, name, false); err != nil {
 		return err
 	}
@@ -136,6 +138,9 @@ func (c *cluster) createRing(ctx context.Context, name string, children bool) er
 	}}
 	if children {
 		config.Spec.Targets[0].Controlled = []v1.ControlledResource{{Resource: "configmaps"}}
+	}
+	for _, f := range change {
+		f(config)
 	}
 	_, err := c.shards.ShardV1().ShardConfigs(name).Create(ctx, config, metav1.CreateOptions{})
 	return err
@@ -154,8 +159,8 @@ func (c *cluster) startManager() (*child.Process, error) {
 	return c.startProcess("manager", "manager", "--namespace="+ring, "--identity=manager", fmt.Sprintf("--concurrency=%d", c.settings.concurrency))
 }
 
-func (c *cluster) startWorker(ring, id string, children bool) (*child.Process, error) {
-	return c.startProcess("worker", id, "--namespace="+ring, "--ring="+ring, "--id="+id, fmt.Sprintf("--children=%v", children))
+func (c *cluster) startWorker(ring, id string, children bool, flags ...string) (*child.Process, error) {
+	return c.startProcess("worker", id, append([]string{"--namespace=" + ring, "--ring=" + ring, "--id=" + id, fmt.Sprintf("--children=%v", children)}, flags...)...)
 }
 
 func (c *cluster) startProcess(program, name string, flags ...string) (*child.Process, error) {

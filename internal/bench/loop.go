@@ -83,9 +83,9 @@ func (c *cluster) bareLoop(ctx context.Context, namespace string, most, rounds i
 	}
 	begun := time.Now()
 	err = parallel(ctx, c.settings.concurrency, len(items), func(i int) error {
-		version := items[i].ResourceVersion
+		version, epoch := items[i].ResourceVersion, int(sharding.EpochOf(&items[i], bareRing)) // an epoch never falls, or a worker restores it
 		for round := range rounds {
-			patch := barePatch(version, sharding.OwnerLabel(bareRing), fmt.Sprintf("w-%d", (i+round)%3+1), round+1)
+			patch := barePatch(version, sharding.OwnerLabel(bareRing), fmt.Sprintf("w-%d", (i+round)%3+1), epoch+round+1)
 			patched, err := client.Patch(ctx, items[i].Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "bench"})
 			if err != nil {
 				return err

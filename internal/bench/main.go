@@ -37,6 +37,9 @@ type settings struct {
 	objects     int // of most measurements
 	many        int // of the second memory measurement
 	loops       int // repetitions of what is compared with the bare loop
+	moving      int // objects with small states that migrate
+	large       int // objects with large states that migrate; twice as many for comparison
+	runs        int // repetitions of migrations
 	rate        int // creates per second
 	rateFor     time.Duration
 	concurrency int // of the bare loop; that of the manager is its default
@@ -54,16 +57,21 @@ var measurements = []measurement{
 	{"latency", measureLatency},
 	{"membership", measureMembership},
 	{"memory", measureMemory},
+	{"migrate", measureMigrate},
+	{"migrate-large", measureLargeStates},
 }
 
 func main() {
 	var s settings
-	flag.StringVar(&s.only, "only", "", "comma-separated: assign, latency, membership, memory; empty: all")
+	flag.StringVar(&s.only, "only", "", "comma-separated: assign, latency, membership, memory, migrate, migrate-large; empty: all")
 	flag.StringVar(&s.jsonFile, "json", "", "file to write the figures to")
 	flag.StringVar(&s.logDir, "logs", "", "directory to keep the processes' logs in; empty: a temporary one")
 	flag.IntVar(&s.objects, "objects", 5000, "how many objects")
 	flag.IntVar(&s.many, "many", 50000, "how many objects for the second measurement of memory")
 	flag.IntVar(&s.loops, "loops", 3, "how many times to compare with the bare loop")
+	flag.IntVar(&s.moving, "moving", 1000, "how many objects with small states migrate")
+	flag.IntVar(&s.large, "large", 100, "how many objects with large states migrate, and twice as many for comparison")
+	flag.IntVar(&s.runs, "runs", 5, "how many times they do")
 	flag.IntVar(&s.rate, "rate", 100, "creates per second for the measurement of latency")
 	flag.DurationVar(&s.rateFor, "rate-for", 20*time.Second, "how long to create at that rate")
 	flag.IntVar(&s.concurrency, "concurrency", 16, "parallel patches of the bare loop and of the manager")

@@ -98,3 +98,12 @@ func (p *Process) Metric(ctx context.Context, name string) (float64, error) {
 	}
 	return sum, nil
 }
+
+// ResetPeak makes Memory.Peak begin anew with what the child takes now.
+func (p *Process) ResetPeak() error {
+	err := os.WriteFile(filepath.Join("/proc", strconv.Itoa(p.PID), "clear_refs"), []byte("5"), 0)
+	if err != nil {
+		return fmt.Errorf("child: %w", err)
+	}
+	return nil
+}

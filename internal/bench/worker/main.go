@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,6 +32,10 @@ import (
 type options struct {
 	kubeconfig, ring, namespace, id string
 	children                        bool
+	state                           int
+	journal                         string
+	restless                        int
+	every                           time.Duration
 }
 
 func main() {
@@ -40,6 +45,10 @@ func main() {
 	flag.StringVar(&o.namespace, "namespace", "", "namespace of the ShardConfig")
 	flag.StringVar(&o.id, "id", "", "identity of this shard")
 	flag.BoolVar(&o.children, "children", false, "create a ConfigMap for every Secret")
+	flag.IntVar(&o.state, "state", 0, "bytes of state of every Secret, at least 8; 0: none")
+	flag.StringVar(&o.journal, "journal", "", "file to take down in when objects are reconciled, asked for and taken over; empty: none")
+	flag.IntVar(&o.restless, "restless", 0, "every n-th Secret is reconciled again and again; 0: none")
+	flag.DurationVar(&o.every, "every", 20*time.Millisecond, "how often that is")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
@@ -82,10 +91,44 @@ func run(ctx context.Context, o options) error {
 			return sharding.Result{}, create(ctx, kube, root, o.ring)
 		}
 	}
+	if err := o.observe(&controller); err != nil {
+		return err
+	}
 	if err := w.Add(controller); err != nil {
 		return err
 	}
 	return w.Start(ctx)
+}
+
+// observe gives the controller the state and the journal that are asked for.
+func (o options) observe(c *sharding.Controller) error {
+	j, err := openJournal(o.journal)
+	if err != nil {
+		return err
+	}
+	states := newHops(o.state, j)
+	if o.state > 0 {
+		c.State = &sharding.StateTransfer{Exporter: states, Importer: states, Forgetter: states}
+	}
+	if j == nil && o.state == 0 && o.restless == 0 {
+		return nil
+	}
+	if err := watchRequests(c.Informer, o.ring, j); err != nil {
+		return err
+	}
+	reconcile := c.Reconcile
+	c.Reconcile = func(ctx context.Context, key types.NamespacedName) (sharding.Result, error) {
+		hops := states.begin(key)
+		j.note(noteBegun, key.Name, hops)
+		result, err := reconcile(ctx, key)
+		j.note(noteEnded, key.Name, hops)
+		var number int
+		if _, noNumber := fmt.Sscanf(key.Name, "secret-%d", &number); noNumber == nil && o.restless > 0 && number%o.restless == 0 {
+			result.RequeueAfter = o.every
+		}
+		return result, err
+	}
+	return nil
 }
 
 // create makes the child of a root, on its shard from the beginning.
