@@ -20,6 +20,7 @@ import (
 	"slices"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
@@ -29,38 +30,49 @@ import (
 	"github.com/shard-io/shard-controller/sharding"
 )
 
-// options are the flags of the manager, beside the common ones.
+// options are the settings of the manager, beside the common ones.
 type options struct {
-	namespace, identity, electionLease        string
-	leaseDuration, renewDeadline, retryPeriod time.Duration
-	concurrency                               int
+	Namespace   string   `json:"namespace"`
+	Identity    string   `json:"identity"`
+	Election    election `json:"election"`
+	Concurrency int      `json:"concurrency"`
+}
+
+// election says how the replicas elect their leader.
+type election struct {
+	Lease         string          `json:"lease"`
+	LeaseDuration metav1.Duration `json:"leaseDuration"`
+	RenewDeadline metav1.Duration `json:"renewDeadline"`
+	RetryPeriod   metav1.Duration `json:"retryPeriod"`
 }
 
 func (o *options) register(set *flag.FlagSet) {
 	hostname, _ := os.Hostname() // empty is refused by validate
-	set.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the ShardConfigs; default $POD_NAMESPACE")
-	set.StringVar(&o.identity, "identity", cmp.Or(os.Getenv("POD_NAME"), hostname), "name of this replica; default $POD_NAME or the host's name")
-	set.StringVar(&o.electionLease, "election-lease", "shard-manager", "name of the Lease by which the leader is elected")
-	set.DurationVar(&o.leaseDuration, "election-lease-duration", 15*time.Second, "how long other replicas wait for a silent leader")
-	set.DurationVar(&o.renewDeadline, "election-renew-deadline", 10*time.Second, "how long a leader goes on that cannot renew its Lease")
-	set.DurationVar(&o.retryPeriod, "election-retry-period", 2*time.Second, "time between two attempts to get or renew the Lease")
-	set.IntVar(&o.concurrency, "concurrency", 16, "how many writes to the objects of a ring are made at once, 1 to 1000")
+	e := &o.Election
+	set.StringVar(&o.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of the ShardConfigs; default $POD_NAMESPACE")
+	set.StringVar(&o.Identity, "identity", cmp.Or(os.Getenv("POD_NAME"), hostname), "name of this replica; default $POD_NAME or the host's name")
+	set.StringVar(&e.Lease, "election-lease", "shard-manager", "name of the Lease by which the leader is elected")
+	set.DurationVar(&e.LeaseDuration.Duration, "election-lease-duration", 15*time.Second, "how long other replicas wait for a silent leader")
+	set.DurationVar(&e.RenewDeadline.Duration, "election-renew-deadline", 10*time.Second, "how long a leader goes on that cannot renew its Lease")
+	set.DurationVar(&e.RetryPeriod.Duration, "election-retry-period", 2*time.Second, "time between two attempts to get or renew the Lease")
+	set.IntVar(&o.Concurrency, "concurrency", 16, "how many writes to the objects of a ring are made at once, 1 to 1000")
 }
 
 func (o *options) validate() error {
 	var errs []error
-	if o.namespace == "" {
+	if o.Namespace == "" {
 		errs = append(errs, errors.New("--namespace: must not be empty; set it or $POD_NAMESPACE"))
 	}
-	if o.identity == "" {
+	if o.Identity == "" {
 		errs = append(errs, errors.New("--identity: must not be empty; set it or $POD_NAME"))
 	}
-	if o.concurrency < 1 || o.concurrency > 1000 {
-		errs = append(errs, fmt.Errorf("--concurrency: %d is not from 1 to 1000", o.concurrency))
+	if o.Concurrency < 1 || o.Concurrency > 1000 {
+		errs = append(errs, fmt.Errorf("--concurrency: %d is not from 1 to 1000", o.Concurrency))
 	}
-	if o.retryPeriod <= 0 || o.renewDeadline <= o.retryPeriod || o.leaseDuration <= o.renewDeadline {
+	lease, renew, retry := o.Election.LeaseDuration.Duration, o.Election.RenewDeadline.Duration, o.Election.RetryPeriod.Duration
+	if retry <= 0 || renew <= retry || lease <= renew {
 		errs = append(errs, fmt.Errorf("--election-lease-duration %s, --election-renew-deadline %s, --election-retry-period %s: each must be longer than the next, and all positive",
-			o.leaseDuration, o.renewDeadline, o.retryPeriod))
+			lease, renew, retry))
 	}
 	return errors.Join(errs...)
 }
@@ -70,10 +82,15 @@ func main() {
 		os.Args = slices.Delete(os.Args, 1, 2)
 		installMain()
 	}
+	program().Main()
+}
+
+// program is the manager itself.
+func program() *process.Program {
 	var o options
-	p := process.Program{Name: "manager", Register: o.register, Validate: o.validate}
+	p := &process.Program{Name: "manager", Kind: "ManagerConfiguration", Settings: &o, Register: o.register, Validate: o.validate}
 	p.Run = func(ctx context.Context) error { return run(ctx, &o, &p.Flags) }
-	p.Main()
+	return p
 }
 
 // installMain is the command "manager install": what an administrator does once, with rights that the manager itself does not have.
@@ -99,9 +116,11 @@ func run(ctx context.Context, o *options, flags *process.Flags) error {
 	}
 	registry := process.NewRegistry()
 	manager, err := sharding.NewManager(cfg, sharding.ManagerOptions{
-		Namespace: o.namespace, Identity: o.identity, ElectionLease: o.electionLease,
-		ElectionTiming: sharding.ElectionTiming{LeaseDuration: o.leaseDuration, RenewDeadline: o.renewDeadline, RetryPeriod: o.retryPeriod},
-		Registerer:     registry, Concurrency: o.concurrency,
+		Namespace: o.Namespace, Identity: o.Identity, ElectionLease: o.Election.Lease,
+		ElectionTiming: sharding.ElectionTiming{
+			LeaseDuration: o.Election.LeaseDuration.Duration, RenewDeadline: o.Election.RenewDeadline.Duration, RetryPeriod: o.Election.RetryPeriod.Duration,
+		},
+		Registerer: registry, Concurrency: o.Concurrency,
 	})
 	if err != nil {
 		return err
@@ -110,7 +129,7 @@ func run(ctx context.Context, o *options, flags *process.Flags) error {
 	if err := checks.AddReadiness("manager", manager.Ready); err != nil {
 		return err
 	}
-	return flags.Serve(ctx, checks, registry, manager.Run)
+	return flags.Serve(ctx, process.Endpoints{Checks: checks, Metrics: registry, API: cfg}, manager.Run)
 }
 
 // version is that of the build.

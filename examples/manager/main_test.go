@@ -51,7 +51,7 @@ func TestFlagsFromThePod(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "shop")
 	t.Setenv("POD_NAME", "manager-0")
 	o := parse(t)
-	if o.namespace != "shop" || o.identity != "manager-0" || o.validate() != nil {
-		t.Errorf("namespace %q, identity %q, error %v", o.namespace, o.identity, o.validate())
+	if o.Namespace != "shop" || o.Identity != "manager-0" || o.validate() != nil {
+		t.Errorf("namespace %q, identity %q, error %v", o.Namespace, o.Identity, o.validate())
 	}
 }

@@ -52,9 +52,9 @@ func (w *worker) run(ctx context.Context) error {
 	defer witness.Close()
 	registry := process.NewRegistry()
 	shard, err := sharding.NewWorker(cfg, sharding.WorkerOptions{
-		Ring: w.options.ring, Namespace: w.options.namespace, ID: w.options.id,
-		Weight: int32(w.options.weight), KeepOnStop: w.options.keepOnStop, StopTimeout: w.options.stopTimeout,
-		Version: version(), Registerer: registry, RequireFence: w.options.requireFence,
+		Ring: w.options.Ring, Namespace: w.options.Namespace, ID: w.options.ID,
+		Weight: int32(w.options.Weight), KeepOnStop: w.options.KeepOnStop, StopTimeout: w.options.StopTimeout.Duration,
+		Version: version(), Registerer: registry, RequireFence: w.options.RequireFence,
 	})
 	if err != nil {
 		return err
@@ -66,15 +66,15 @@ func (w *worker) run(ctx context.Context) error {
 	if err := checks.AddReadiness("shard", shard.Check); err != nil {
 		return err
 	}
-	return w.flags.Serve(ctx, checks, registry, shard.Start)
+	return w.flags.Serve(ctx, process.Endpoints{Checks: checks, Metrics: registry, API: cfg}, shard.Start)
 }
 
 // openJournal returns nil, which is a journal too, if none is wanted.
 func (w *worker) openJournal() (*journal.Writer, error) {
-	if w.options.journal == "" {
+	if w.options.Journal == "" {
 		return nil, nil
 	}
-	return journal.Open(w.options.journal, w.options.id)
+	return journal.Open(w.options.Journal, w.options.ID)
 }
 
 // addAuditor makes certaudit a controller of the shard.
@@ -89,16 +89,16 @@ func (w *worker) addAuditor(ctx context.Context, shard *sharding.Worker, cfg *re
 		informers.WithTweakListOptions(shard.TweakListOptions), informers.WithTransform(slim))
 	secrets, reports := factory.Core().V1().Secrets(), factory.Core().V1().ConfigMaps()
 	auditor, err := certaudit.New(certaudit.Options{
-		Ring: w.options.ring, Shard: w.options.id, Client: kube, Secrets: secrets.Lister(), Reports: reports.Lister(),
+		Ring: w.options.Ring, Shard: w.options.ID, Client: kube, Secrets: secrets.Lister(), Reports: reports.Lister(),
 	})
 	if err != nil {
 		return err
 	}
 	return shard.Add(sharding.Controller{
-		Resource: secretResource, Informer: secrets.Informer(), Concurrency: w.options.concurrency,
+		Resource: secretResource, Informer: secrets.Informer(), Concurrency: w.options.Concurrency,
 		Children:  map[schema.GroupResource]cache.SharedIndexInformer{configMapResource: reports.Informer()},
 		State:     auditor.State(),
-		Reconcile: witnessed(witness, secrets.Lister(), w.options.ring, shard.Active, auditor.Reconcile),
+		Reconcile: witnessed(witness, secrets.Lister(), w.options.Ring, shard.Active, auditor.Reconcile),
 	})
 }
 

@@ -60,8 +60,8 @@ func TestFlags(t *testing.T) {
 	}
 	t.Setenv("POD_NAMESPACE", "shop")
 	t.Setenv("POD_NAME", "shard-001")
-	if o := parse(t, "--ring=auditor"); o.namespace != "shop" || o.id != "shard-001" || o.validate() != nil {
-		t.Errorf("from the Pod: namespace %q, id %q, error %v", o.namespace, o.id, o.validate())
+	if o := parse(t, "--ring=auditor"); o.Namespace != "shop" || o.ID != "shard-001" || o.validate() != nil {
+		t.Errorf("from the Pod: namespace %q, id %q, error %v", o.Namespace, o.ID, o.validate())
 	}
 }
 

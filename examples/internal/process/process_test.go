@@ -6,21 +6,17 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
-
-	"github.com/shard-io/shard-controller/health"
 )
 
 // output collects what a program writes, from any goroutine.
@@ -41,13 +37,30 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
+// settings are those of a program for tests, one of each type.
+type settings struct {
+	Name  string          `json:"name"`
+	Times int             `json:"times"`
+	Wait  metav1.Duration `json:"wait"`
+	Twice struct {
+		Over bool `json:"over"`
+	} `json:"twice"`
+}
+
+func (s *settings) register(set *flag.FlagSet) {
+	set.StringVar(&s.Name, "name", "", "a name")
+	set.IntVar(&s.Times, "times", 3, "how often")
+	set.DurationVar(&s.Wait.Duration, "wait", time.Second, "how long")
+	set.BoolVar(&s.Twice.Over, "twice-over", false, "again")
+}
+
 // program is one whose work is run, and which has a flag of its own.
 func program(run func(context.Context) error) *Program {
-	p := &Program{Name: "example", Run: run}
-	name := ""
-	p.Register = func(set *flag.FlagSet) { set.StringVar(&name, "name", "", "a name") }
+	settings := &settings{}
+	p := &Program{Name: "example", Kind: "ExampleConfiguration", Settings: settings, Run: run}
+	p.Register = settings.register
 	p.Validate = func() error {
-		if name == "bad" {
+		if settings.Name == "bad" {
 			return errors.New("--name: must not be bad")
 		}
 		return nil
@@ -72,6 +85,10 @@ func TestExitCodes(t *testing.T) {
 		{name: "a wrong flag of the program", args: []string{"--name=bad"}, code: ExitUsage, stderr: "--name: must not be bad"},
 		{name: "a wrong format", args: []string{"--log-format=xml"}, code: ExitUsage, stderr: `--log-format: "xml" is neither`},
 		{name: "a wrong verbosity", args: []string{"--v=11"}, code: ExitUsage, stderr: "--v: 11 is not"},
+		{name: "half a certificate", args: []string{"--metrics-tls-cert=c"}, code: ExitUsage, stderr: `--metrics-tls-key "": set both or none`},
+		{name: "profiles for everybody", args: []string{"--pprof-address=:6060"}, code: ExitUsage, stderr: `--pprof-address: ":6060" is not on loopback`},
+		{name: "profiles on a network", args: []string{"--pprof-address=10.0.0.1:6060"}, code: ExitUsage, stderr: `"10.0.0.1:6060" is not on loopback`},
+		{name: "profiles here", args: []string{"--pprof-address=[::1]:0"}, run: fine, code: ExitOK},
 		{name: "a wrong address", args: []string{"--probe-address=here"}, code: ExitUsage, stderr: `--probe-address: "here"`},
 		{name: "a wrong port", args: []string{"--metrics-address=127.0.0.1:99999"}, code: ExitUsage, stderr: "--metrics-address"},
 		{name: "all in order", args: []string{"--v=2", "--probe-address=", "--metrics-address=:8080", "--log-format=json"}, run: fine, code: ExitOK, stderr: `"msg":"Stopped in order"`},
@@ -81,7 +98,7 @@ func TestExitCodes(t *testing.T) {
 			out := &output{}
 			ran := false
 			p := program(func(ctx context.Context) error { ran = true; return tc.run(ctx) })
-			code := p.main(tc.args, out, func(int) { t.Error("exit was called") })
+			code := p.Execute(tc.args, out, out, func(int) { t.Error("exit was called") })
 			if code != tc.code || !strings.Contains(out.String(), tc.stderr) {
 				t.Errorf("code %d, output %q; want %d, %q", code, out, tc.code, tc.stderr)
 			}
@@ -116,7 +133,7 @@ func TestFirstSignalStopsSecondExits(t *testing.T) {
 		}
 		return nil
 	})
-	if code := p.main(nil, out, func(code int) { exited <- code }); code != ExitOK {
+	if code := p.Execute(nil, out, out, func(code int) { exited <- code }); code != ExitOK {
 		t.Errorf("code %d, want %d: %s", code, ExitOK, out)
 	}
 }
@@ -125,7 +142,7 @@ func TestLogging(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		for _, verbosity := range []int{0, 3} {
 			out := &output{}
-			f := Flags{LogFormat: format, Verbosity: verbosity}
+			f := Flags{Log: Log{Format: format, Verbosity: verbosity}}
 			if err := f.SetupLogging(out); err != nil {
 				t.Fatal(err)
 			}
@@ -176,78 +193,22 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-func TestServe(t *testing.T) {
-	out := &output{}
-	f := Flags{LogFormat: "text", ProbeAddress: "127.0.0.1:0", MetricsAddress: "127.0.0.1:0"}
-	if err := f.SetupLogging(out); err != nil {
-		t.Fatal(err)
-	}
-	checks := health.NewChecks()
-	broken := errors.New("not yet")
-	var mu sync.Mutex
-	if err := checks.AddReadiness("shard", func(context.Context) error { mu.Lock(); defer mu.Unlock(); return broken }); err != nil {
-		t.Fatal(err)
-	}
-	ended := errors.New("the work's own error")
-	var probes string
-	err := f.Serve(t.Context(), checks, NewRegistry(), func(context.Context) error {
-		addresses := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindAllString(out.String(), -1)
-		if len(addresses) != 2 {
-			t.Fatalf("addresses %v in the log, want two:\n%s", addresses, out)
+// TestNamesOfObjectsAreLoggedAlike holds that logs have one form for them in both formats, whatever type a caller uses.
+func TestNamesOfObjectsAreLoggedAlike(t *testing.T) {
+	web := types.NamespacedName{Namespace: "shop", Name: "web"}
+	for format, want := range map[string]string{"text": `object="shop/web"`, "json": `"object":"shop/web"`} {
+		out := &output{}
+		f := Flags{Log: Log{Format: format}}
+		if err := f.SetupLogging(out); err != nil {
+			t.Fatal(err)
 		}
-		probes = addresses[0]
-		expect(t, probes+"/healthz", http.StatusOK, "")
-		expect(t, probes+"/readyz", http.StatusServiceUnavailable, "shard")
-		mu.Lock()
-		broken = nil
-		mu.Unlock()
-		expect(t, probes+"/readyz", http.StatusOK, "")
-		expect(t, addresses[1]+"/metrics", http.StatusOK, "go_goroutines")
-		return ended
-	})
-	if err != ended {
-		t.Errorf("error %v, want that of the work", err)
-	}
-	client := &http.Client{Timeout: time.Second}
-	if resp, err := client.Get(probes + "/healthz"); err == nil {
-		resp.Body.Close()
-		t.Error("the probes are served after the end")
-	}
-}
-
-func expect(t *testing.T, url string, code int, part string) {
-	t.Helper()
-	resp, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if resp.StatusCode != code || !strings.Contains(string(body), part) {
-		t.Errorf("GET %s: %d %q, want %d with %q", url, resp.StatusCode, body, code, part)
-	}
-}
-
-func TestServeNeedsItsAddresses(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	for _, f := range []Flags{{ProbeAddress: taken.Addr().String()}, {MetricsAddress: taken.Addr().String()}} {
-		err := f.Serve(t.Context(), health.NewChecks(), NewRegistry(), func(context.Context) error {
-			t.Error("the work began")
-			return nil
-		})
-		if err == nil || !strings.Contains(err.Error(), "serving") {
-			t.Errorf("error %v, want one that says what could not be served", err)
+		for _, value := range []any{web, klog.KRef("shop", "web"), klog.KObj(&metav1.ObjectMeta{Namespace: "shop", Name: "web"})} {
+			klog.FromContext(t.Context()).Info("news", "object", value)
+			klog.FromContext(t.Context()).WithValues("object", value).Info("news")
 		}
-	}
-	f := Flags{}
-	if err := f.Serve(t.Context(), health.NewChecks(), NewRegistry(), func(context.Context) error { return nil }); err != nil {
-		t.Errorf("without addresses: %v", err)
+		klog.Flush()
+		if got := strings.Count(out.String(), want); got != 6 {
+			t.Errorf("%s: %d lines of 6 have %s:\n%s", format, got, want, out)
+		}
 	}
 }
