@@ -12,13 +12,14 @@ quickstart: ## See a sharded controller at work on a real API server, in about a
 	@go run ./examples/quickstart
 
 # Tests with processes and short leases run one package at a time, so that they have the machine to themselves.
-PROCESS_TESTS := ./internal/controlplane/... ./internal/child/... ./internal/bench/... ./internal/faults/... ./examples/quickstart/... ./examples/internal/e2e/...
+PROCESS_TESTS := ./internal/controlplane/... ./internal/child/... ./internal/bench/... ./internal/faults/... ./examples/quickstart/... ./examples/internal/e2e/... ./examples/kubectl-shard/... ./examples/embed-clientgo/...
 
 test: controlplane ## Run all tests, with those on a real control plane
 	go test -timeout 20m $$(go list ./... | grep -v $(foreach p,$(PROCESS_TESTS:./%/...=%),-e /$(p)))
 	cd hack/goget && go test .
 	cd sharding/ctrlruntime && go test .
 	go test -timeout 20m -p 1 $(PROCESS_TESTS)
+	cd examples/embed-controllerruntime && go test -p 1 ./...
 	$(MAKE) sim SEEDS=8
 
 # Not sharding and health: the race detector of Go 1.26 has crashed in the runtime of their simulations (testing/synctest).
@@ -59,8 +60,8 @@ verify: ## Check that generated files are up to date, and lint
 lint: ## Check gofmt, go mod tidy, go vet and staticcheck
 	hack/lint.sh
 
-build: ## Build the reference manager and worker into bin/
-	go build -o bin/ ./examples/manager ./examples/worker
+build: ## Build the reference manager and worker, and kubectl-shard, into bin/
+	go build -o bin/ ./examples/manager ./examples/worker ./examples/kubectl-shard
 
 controlplane: ## Build etcd and kube-apiserver for the tests, unless they are cached or KUBEBUILDER_ASSETS names them
 	@go run ./internal/controlplane/run -build

@@ -1,0 +1,4 @@
+// Package embed shows how an operator on plain client-go becomes sharded: the program in before runs with a leader, that in after with
+// shards, and otherwise they are the same. What they do for each object is in package public. The difference is explained in
+// docs/embedding.md, and the tests run both on a real control plane.
+package embed
