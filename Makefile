@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export GOTOOLCHAIN := local
 
-.PHONY: help quickstart test race bench faults generate verify lint build controlplane sim-load sim sim-long sim-planted
+.PHONY: help quickstart test race bench faults generate verify lint build images controlplane sim-load sim sim-long sim-planted
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,12 +12,14 @@ quickstart: ## See a sharded controller at work on a real API server, in about a
 	@go run ./examples/quickstart
 
 # Tests with processes and short leases run one package at a time, so that they have the machine to themselves.
-PROCESS_TESTS := ./internal/controlplane/... ./internal/child/... ./internal/bench/... ./internal/faults/... ./examples/quickstart/... ./examples/internal/e2e/... ./examples/kubectl-shard/... ./examples/embed-clientgo/...
+PROCESS_TESTS := ./internal/controlplane/... ./internal/child/... ./internal/bench/... ./internal/faults/... ./examples/deploy/... ./examples/quickstart/... ./examples/internal/e2e/... ./examples/kubectl-shard/... ./examples/embed-clientgo/...
 
 test: controlplane ## Run all tests, with those on a real control plane
 	go test -timeout 20m $$(go list ./... | grep -v $(foreach p,$(PROCESS_TESTS:./%/...=%),-e /$(p)))
 	cd hack/goget && go test .
 	cd sharding/ctrlruntime && go test .
+	cd hack/kustomize && go test .
+	cd hack/images && go test .
 	go test -timeout 20m -p 1 $(PROCESS_TESTS)
 	cd examples/embed-controllerruntime && go test -p 1 ./...
 	$(MAKE) sim SEEDS=8
@@ -62,6 +64,9 @@ lint: ## Check gofmt, go mod tidy, go vet and staticcheck
 
 build: ## Build the reference manager and worker, and kubectl-shard, into bin/
 	go build -o bin/ ./examples/manager ./examples/worker ./examples/kubectl-shard
+
+images: ## Build the images of manager and worker into bin/images, without Docker, and the lists of what is in them
+	go -C hack/images run .
 
 controlplane: ## Build etcd and kube-apiserver for the tests, unless they are cached or KUBEBUILDER_ASSETS names them
 	@go run ./internal/controlplane/run -build

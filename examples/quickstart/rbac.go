@@ -4,9 +4,7 @@ package main
 
 import (
 	"context"
-	"embed"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,11 +12,9 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
-	"sigs.k8s.io/yaml"
-)
 
-//go:embed rbac/*.yaml
-var rbacFiles embed.FS
+	"github.com/shard-io/shard-controller/examples/deploy"
+)
 
 // rbacResources are the resources of the kinds in the files.
 var rbacResources = map[string]string{
@@ -26,29 +22,26 @@ var rbacResources = map[string]string{
 }
 
 // rbacObjects are the roles of manager and worker and who has them, for a ring
-// in this namespace.
+// in this namespace: those that are shipped, under other names.
 func rbacObjects(namespace string) ([]*unstructured.Unstructured, error) {
-	names, err := fs.Glob(rbacFiles, "rbac/*.yaml")
+	all, err := deploy.Objects("base/manager", "base/worker")
 	if err != nil {
 		return nil, err
 	}
 	var objects []*unstructured.Unstructured
-	for _, name := range names {
-		data, err := rbacFiles.ReadFile(name)
+	for _, o := range all {
+		if rbacResources[o.GetKind()] == "" {
+			continue
+		}
+		data, err := o.MarshalJSON()
 		if err != nil {
 			return nil, err
 		}
-		text := strings.ReplaceAll(string(data), "NAMESPACE", namespace)
-		for _, document := range strings.Split(text, "\n---\n") {
-			o := &unstructured.Unstructured{}
-			if err := yaml.UnmarshalStrict([]byte(document), &o.Object); err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
-			}
-			if rbacResources[o.GetKind()] == "" {
-				return nil, fmt.Errorf("%s: kind %q is not of RBAC", name, o.GetKind())
-			}
-			objects = append(objects, o)
+		text := strings.NewReplacer(`"namespace":"audit"`, `"namespace":"`+namespace+`"`, `"name":"audit-`, `"name":"`+namespace+`-`).Replace(string(data))
+		if err := o.UnmarshalJSON([]byte(text)); err != nil {
+			return nil, err
 		}
+		objects = append(objects, o)
 	}
 	return objects, nil
 }

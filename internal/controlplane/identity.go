@@ -82,9 +82,17 @@ func ensurePod(ctx context.Context, client kubernetes.Interface, namespace, serv
 	}
 	pod, err := core.Pods(namespace).Create(ctx, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec: corev1.PodSpec{
+		Spec: corev1.PodSpec{ // as the Pod security standard "restricted" wants it, which a namespace may enforce
 			ServiceAccountName: serviceAccount,
-			Containers:         []corev1.Container{{Name: "process", Image: "example.invalid/runs-outside"}},
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot: ptr.To(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			Containers: []corev1.Container{{
+				Name: "process", Image: "example.invalid/runs-outside",
+				SecurityContext: &corev1.SecurityContext{
+					AllowPrivilegeEscalation: ptr.To(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+				},
+			}},
 		},
 	}, createOptions)
 	if apierrors.IsAlreadyExists(err) {
