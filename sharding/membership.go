@@ -188,7 +188,7 @@ func (f shardFact) view() balancer.Shard {
 		ID: f.id, Weight: f.weight(), Objects: max(0, f.objects),
 		Draining: f.draining(),
 		Silent:   f.state != health.Alive && !f.unheard,
-		Cordoned: f.deleted || f.instance == nil || f.instance.Spec.Cordoned,
+		Cordoned: f.deleted || f.instance == nil || f.instance.Spec.Cordoned || isUnwell(f.instance),
 	}
 	if f.instance != nil && f.instance.Status.Load != nil && !f.stale {
 		load := f.instance.Status.Load.Float64()

@@ -221,6 +221,7 @@ func (p *presence) answered(obj any) {
 		return
 	}
 	p.w.verifier.saw(instance)
+	p.w.wellness.instance.Store(instance)
 	if p.last.contradicted(instance) {
 		p.unsaid.Store(true)
 	}

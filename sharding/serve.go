@@ -34,6 +34,7 @@ func (w *Worker) serve(ctx, run context.Context, cancel context.CancelCauseFunc)
 	running.Go(func() { w.presence.run(working) })
 	running.Go(func() { w.verifier.run(working) })
 	running.Go(func() { w.fenceCheck.run(working) })
+	running.Go(func() { w.wellness.run(working) })
 
 	drained := false
 	var err error

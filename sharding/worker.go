@@ -63,6 +63,16 @@ type WorkerOptions struct {
 	// Load measures how busy the shard is, in place of the Worker: see LoadFunc. Optional.
 	Load LoadFunc
 
+	// Healthy is how the application says whether it is well: an error is a reason to give this shard no new objects, such as a
+	// database that does not answer. What it owns stays with it, and is still reconciled. The error is shown as condition Healthy on the
+	// ShardInstance, and Check fails with it.
+	//
+	// It is called before the shard joins and every 2 s from then on, also while the worker does not act; on a goroutine of its own, never
+	// twice at once. It may block for 5 s, when its context is done; whoever takes longer, or panics, is not well. After an error
+	// the application is believed to be well again when there was none three times in a row. While no shard of the ring is well,
+	// objects without an owner wait. Default: the application is always well.
+	Healthy func(ctx context.Context) error
+
 	// Version of the operator, for ShardInstance.status.version. Optional, at most 128 characters.
 	Version string
 
@@ -131,6 +141,7 @@ type Worker struct {
 	verifier    *verifier
 	closing     atomic.Bool // what is left is kept for another process: nothing new is started
 	fenceCheck  *fenceCheck
+	wellness    *wellness
 
 	// For who asks why the worker does not act.
 	config       *rest.Config
@@ -160,6 +171,7 @@ func NewWorker(cfg *rest.Config, o WorkerOptions) (*Worker, error) {
 	w.presence = newPresence(w)
 	w.verifier = newVerifier(w)
 	w.fenceCheck = newFenceCheck(w)
+	w.wellness = &wellness{w: w}
 	return w, nil
 }
 
@@ -236,10 +248,13 @@ func (w *Worker) mayWrite() bool {
 	return heartbeat != nil && heartbeat.Active()
 }
 
-// Check is a readiness check: nil while this process is active. The error says why it is not: what it waits for, or which answer of
-// the API server it has got. That is logged, too, through the logger of Start's context.
+// Check is a readiness check: nil while this process is active and the application is well (WorkerOptions.Healthy). The error says why it is
+// not: what it waits for, or which answer of the API server it has got. That is logged, too, through the logger of Start's context.
 func (w *Worker) Check(context.Context) error {
 	if w.Active() {
+		if err := w.wellness.check(); err != nil {
+			return fmt.Errorf("the application is not healthy: %w", err)
+		}
 		return nil
 	}
 	return fmt.Errorf("shard %s of ring %s is not active: %s", w.options.ID, w.options.Ring, w.obstacle())
@@ -311,6 +326,9 @@ func (w *Worker) prepare(ctx context.Context) error {
 	}
 	created, err := w.presence.ensure(ctx)
 	if err != nil {
+		return err
+	}
+	if err := w.wellness.begin(ctx); err != nil {
 		return err
 	}
 	heartbeat, err := health.NewHeartbeat(w.kube.CoordinationV1(), health.HeartbeatOptions{
