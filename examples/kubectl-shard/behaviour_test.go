@@ -76,6 +76,7 @@ func TestCordonDrainUncordon(t *testing.T) {
 		w.busy(60, "w-1", "w-2", "w-3")
 		w.expect(0, "cordon w-1", "shard/w-1 cordoned")
 		w.expect(0, "cordon w-1", "shard/w-1 already cordoned")
+		w.settle(time.Second) // until the manager has seen it
 		had := w.count("w-1")
 		w.root("late-1")
 		w.root("late-2")
