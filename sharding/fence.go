@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 )
 
@@ -42,15 +41,12 @@ func (w *Worker) FencedConfig(cfg *rest.Config) *rest.Config {
 		cfg = w.config
 	}
 	fenced := rest.CopyConfig(cfg)
-	base := ""
-	if server, _, err := rest.DefaultServerURL(cfg.Host, "", schema.GroupVersion{}, true); err == nil {
-		base = strings.TrimSuffix(server.Path, "/")
-	}
+	base := basePath(cfg)
 	fenced.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		next = &reconnecter{next}
 		return &fence{next: next, base: base, permit: w.permits, refused: w.countFenced}
 	})
-	return fenced
+	return w.trail.watch(fenced)
 }
 
 func (w *Worker) countFenced() { w.metrics.fencedWrites.WithLabelValues(w.options.Ring).Inc() }

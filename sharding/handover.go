@@ -220,8 +220,9 @@ func (d *drainer) attempt(ctx context.Context, job handoverJob, root metav1.Obje
 		if err != nil {
 			return d.failed(ctx, job.key, err)
 		}
-		patched, err := objects.Patch(ctx, job.key.Name, types.MergePatchType,
-			handoverPatch(root, w.options.Ring, target, awaited, state.change), metav1.PatchOptions{FieldManager: workerFieldManager})
+		patch := handoverPatch(root, w.options.Ring, target, awaited, state.change)
+		patched, err := objects.Patch(ctx, job.key.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: workerFieldManager})
+		w.trail.owned(w.options.Ring, AuditHandedOver, d.p.target.resource.GroupResource(), root, patch, err)
 		if err == nil {
 			d.p.keeper.handedOver(ctx, state)
 			return settlement{given: patched.ResourceVersion}

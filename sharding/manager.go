@@ -52,6 +52,12 @@ type ManagerOptions struct {
 	Strategies *balancer.Registry
 	// Registerer makes the Manager's metrics visible. Default none.
 	Registerer prometheus.Registerer
+	// AuditLog is called with a record of every change of owner that the Manager makes, of every change of the number of shards, and of every
+	// write that is refused. It is called on the goroutine
+	// that wrote, after the answer and before anything follows from it, several times at once, and has to return soon.
+	// It has nothing to do with the coverage audit. Default none.
+	AuditLog func(AuditRecord)
+
 	// Concurrency is how many writes to objects of one ring are on their way at the same time. Default 16.
 	Concurrency int
 	// AuditRate is how many objects of one ring the coverage audit looks at per second, at most. Default 2000, which is four requests
@@ -125,6 +131,7 @@ type Manager struct {
 	config   *rest.Config
 	kube     kubernetes.Interface // for the election, and for Events
 	metrics  *managerMetrics
+	trail    *trail
 
 	// Writes through these are sent only while this Manager leads.
 	gate    *writeGate
@@ -159,6 +166,7 @@ func NewManager(config *rest.Config, o ManagerOptions) (*Manager, error) {
 	if m.metrics, err = newManagerMetrics(o.Registerer); err != nil {
 		return nil, fmt.Errorf("manager options: %w", err)
 	}
+	m.trail = newTrail(o.AuditLog, m.identity)
 	m.gate = &writeGate{
 		open: func() bool { return m.tenure.Load().open() }, err: ErrNotLeading, refused: func() { m.metrics.fencedWrites.WithLabelValues().Inc() },
 	}
@@ -174,7 +182,7 @@ func (m *Manager) connect() error {
 	if m.kube, err = kubernetes.NewForConfig(m.config); err != nil {
 		return err
 	}
-	guarded := m.gate.guard(m.config)
+	guarded := m.gate.guard(m.trail.watch(m.config))
 	transport, err := rest.HTTPClientFor(guarded)
 	if err != nil {
 		return err

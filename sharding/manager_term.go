@@ -261,7 +261,7 @@ func (t *term) newRing(ctx context.Context, config *shardv1.ShardConfig) (*ringC
 	}
 	scope := &ringScope{
 		ring: config.Name, client: t.objects, placer: newPlacer(), gate: newGate(ctx, t.options.Concurrency),
-		metrics: t.metrics, namespaces: newNamespaceSets(), tenure: t.tenure.Load(),
+		metrics: t.metrics, namespaces: newNamespaceSets(), tenure: t.tenure.Load(), trail: t.trail,
 	}
 	c := &ringController{
 		ringScope: scope, termClients: t.termClients, namespace: t.options.Namespace, electionLease: t.options.ElectionTiming.LeaseDuration, kicked: make(chan struct{}, 1),

@@ -22,6 +22,7 @@ type ringScope struct {
 	gate    *gate
 	metrics *managerMetrics
 	tenure  *tenure
+	trail   *trail
 	targets atomic.Pointer[targetSet]
 	// selected says whether an object of the target is the ring's, by the labels of its namespace. Its own labels have been looked
 	// at by the server, or are by the caller.
@@ -36,8 +37,10 @@ func (s *ringScope) patch(ctx context.Context, resource schema.GroupVersionResou
 		return nil, err
 	}
 	patch = stamped(patch, s.ring, s.tenure.term())
-	return s.client.Resource(resource).Namespace(object.GetNamespace()).Patch(ctx, object.GetName(), types.MergePatchType, patch,
+	written, err := s.client.Resource(resource).Namespace(object.GetNamespace()).Patch(ctx, object.GetName(), types.MergePatchType, patch,
 		metav1.PatchOptions{FieldManager: managerFieldManager})
+	s.trail.owned(s.ring, AuditTakenOver, resource.GroupResource(), object, patch, err)
+	return written, err
 }
 
 // get reads from storage, not from a cache of the server.

@@ -73,6 +73,12 @@ type WorkerOptions struct {
 	// objects without an owner wait. Default: the application is always well.
 	Healthy func(ctx context.Context) error
 
+	// AuditLog is called with a record of every object that this shard hands over, and of every write that is refused: by FencedConfig, and by the
+	// fence in the API server. It is called on the goroutine
+	// that wrote, after the answer and before anything follows from it, several times at once, and has to return soon.
+	// Default none.
+	AuditLog func(AuditRecord)
+
 	// Version of the operator, for ShardInstance.status.version. Optional, at most 128 characters.
 	Version string
 
@@ -142,6 +148,7 @@ type Worker struct {
 	closing     atomic.Bool // what is left is kept for another process: nothing new is started
 	fenceCheck  *fenceCheck
 	wellness    *wellness
+	trail       *trail
 
 	// For who asks why the worker does not act.
 	config       *rest.Config
@@ -164,7 +171,7 @@ func NewWorker(cfg *rest.Config, o WorkerOptions) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("worker options: Registerer: %w", err)
 	}
-	w := &Worker{options: o, metrics: m, logger: klog.Background(), config: rest.CopyConfig(cfg)}
+	w := &Worker{options: o, metrics: m, trail: newTrail(o.AuditLog, o.ID), logger: klog.Background(), config: rest.CopyConfig(cfg)}
 	if err := w.connect(cfg); err != nil {
 		return nil, err
 	}
@@ -186,7 +193,7 @@ func (w *Worker) connect(cfg *rest.Config) error {
 		return fmt.Errorf("worker: %w", err)
 	}
 	gate := &writeGate{open: w.mayWrite, err: ErrFenced, refused: w.countFenced}
-	if w.metadata, err = metadata.NewForConfig(gate.guard(own)); err != nil {
+	if w.metadata, err = metadata.NewForConfig(gate.guard(w.trail.watch(own))); err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
 	if w.api, err = discovery.NewDiscoveryClientForConfig(own); err != nil {
