@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,11 +15,13 @@ import (
 )
 
 const (
-	handoverWriters = 16                     // hand-overs written at the same time, per controller
+	// handoverWriters is how many hand-overs are written at the same time, per controller. An object rests while that is done, so these are
+	// not more than an API server needs to have enough to do.
+	handoverWriters = 8
 	handoverRetry   = 200 * time.Millisecond // before a write that failed for no reason of ours is tried again
 
-	// After a list of children the next one waits for four times as long as that took, at most maxListRest: then a fifth of the time at
-	// the most is spent listing, and while many objects are handed over each list serves many of them. The first is not delayed.
+	// After a list of children the next one waits for as long as that took, at most maxListRest: then half of the time at the most is spent
+	// listing. The first is not delayed.
 	maxListRest = 400 * time.Millisecond
 )
 
@@ -35,6 +38,12 @@ type drainer struct {
 	since map[types.NamespacedName]time.Time
 	tries map[types.NamespacedName]int // attempts in a row
 	lent  map[types.UID][]*childObject // children by their root, see recall
+
+	writing atomic.Int64 // hand-overs
+	usual   atomic.Int64 // how long writing one takes, in nanoseconds, smoothed
+
+	listing time.Duration // how long the last list of children took, and rested until when there is to be no other: of run alone
+	rested  time.Time
 }
 
 func newDrainer(p *processor) *drainer {
@@ -42,11 +51,16 @@ func newDrainer(p *processor) *drainer {
 		lent: map[types.UID][]*childObject{}}
 }
 
-// requested notes that the object is to be handed over. Its reconcile in flight gets the drain timeout to end by itself.
+// requested notes that the object is to be handed over.
 func (d *drainer) requested(key types.NamespacedName) {
 	d.mu.Lock()
 	d.since[key] = time.Now()
 	d.mu.Unlock()
+	d.wake()
+}
+
+// limit gives the reconcile in flight of an object whose turn has come the drain timeout to end by itself.
+func (d *drainer) limit(key types.NamespacedName) {
 	time.AfterFunc(drainTimeout(d.p.w.ring.get()), func() {
 		if d.p.roster.force(key) {
 			d.p.w.metrics.handoverForced.WithLabelValues(d.p.w.options.Ring).Inc()
@@ -54,7 +68,6 @@ func (d *drainer) requested(key types.NamespacedName) {
 			time.AfterFunc(obstacleAgain, func() { d.overdue(key) })
 		}
 	})
-	d.wake()
 }
 
 // overdue says of a reconcile that was cancelled that it has not returned, and looks again.
@@ -88,36 +101,51 @@ func (d *drainer) run(ctx context.Context) {
 	for range handoverWriters {
 		writers.Go(func() {
 			for job := range jobs {
+				begun := time.Now()
 				d.settle(ctx, job.key, d.handOver(ctx, job))
+				d.usual.Store((3*d.usual.Load() + int64(time.Since(begun))) / 4)
+				d.writing.Add(-1)
+				if d.p.roster.waiting() {
+					d.wake()
+				}
 			}
 		})
 	}
 	defer writers.Wait()
 	defer close(jobs)
-	var rested time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.signal:
 		}
-		pause(ctx, time.Until(rested))
+		pause(ctx, time.Until(d.rested))
 		if d.p.w.Active() {
-			rested = d.dispatch(ctx, jobs)
+			d.dispatch(ctx, jobs)
 		}
 	}
 }
 
-// dispatch lists the children of all objects that are ready, and gives the objects to the writers. It returns when the next list
-// may begin.
-func (d *drainer) dispatch(ctx context.Context, jobs chan<- handoverJob) (rested time.Time) {
-	keys := d.p.roster.takeReady()
+// room returns how many objects more may rest to be handed over: as many as there are writers for, and as many as these can write during a
+// list. Where there are so many children that a list takes long it serves more objects, or listing would take more time than writing.
+func (d *drainer) room() int {
+	during := time.Duration(handoverWriters) * d.listing / time.Duration(max(d.usual.Load(), int64(time.Millisecond)))
+	return max(1, handoverWriters+int(during)-int(d.writing.Load()))
+}
+
+// dispatch lists the children of the objects whose turn it is, and gives the objects to the writers.
+func (d *drainer) dispatch(ctx context.Context, jobs chan<- handoverJob) {
+	keys, waited := d.p.roster.takeReady(d.room())
+	for _, key := range waited {
+		d.limit(key)
+	}
 	if len(keys) == 0 {
-		return time.Time{}
+		return
 	}
 	begun := time.Now()
 	children, err := d.childrenOf(ctx, keys)
-	rested = time.Now().Add(min(4*time.Since(begun), maxListRest))
+	d.listing = min(time.Since(begun), maxListRest)
+	d.rested = time.Now().Add(d.listing)
 	if err != nil {
 		klog.FromContext(ctx).Error(err, "Listing the children of objects to hand over failed, will try again", "objects", len(keys))
 	}
@@ -130,9 +158,9 @@ func (d *drainer) dispatch(ctx context.Context, jobs chan<- handoverJob) (rested
 		if root := d.p.cached(key); root != nil {
 			job.children = children[root.GetUID()]
 		}
+		d.writing.Add(1)
 		jobs <- job
 	}
-	return rested
 }
 
 // settle tells the roster how a hand-over ended, and sees to what follows.

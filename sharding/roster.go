@@ -26,6 +26,7 @@ type roster struct {
 
 	mu      sync.Mutex
 	entries map[types.NamespacedName]*rosterEntry
+	asked   []types.NamespacedName // to be handed over; they go on being reconciled until their turn comes
 	ready   []types.NamespacedName // drained, to be handed over
 }
 
@@ -41,10 +42,15 @@ type rosterEntry struct {
 	missed   bool   // a reconcile was to begin meanwhile
 }
 
-// drainRequest is a request of the manager to hand an object over.
+// drainRequest is a request of the manager to hand an object over. As long as it is only that, the object is reconciled as before: while a
+// thousand wait for their turn, nobody is to be without an owner that works.
 type drainRequest struct {
+	closed  bool // it is its turn: no reconcile begins any more
 	writing bool // the hand-over is being written
 }
+
+// leaves says whether no reconcile may begin because of the request.
+func (d *drainRequest) leaves() bool { return d != nil && d.closed }
 
 func newRoster(ring, shard string) *roster {
 	return &roster{ring: ring, shard: shard, entries: map[types.NamespacedName]*rosterEntry{}}
@@ -89,9 +95,7 @@ func (r *roster) observe(key types.NamespacedName, obj metav1.Object) observatio
 		return observedNothing
 	}
 	entry.drain = &drainRequest{}
-	if entry.flight == nil || planted("hand-over-early") {
-		r.ready = append(r.ready, key)
-	}
+	r.asked = append(r.asked, key)
 	return observedDrain
 }
 
@@ -143,7 +147,7 @@ func (r *roster) begin(key types.NamespacedName, cached metav1.Object, cancel co
 	defer r.mu.Unlock()
 	entry := r.entry(key)
 	defer r.tidy(key, entry)
-	if entry.flight != nil || entry.drain != nil {
+	if entry.flight != nil || entry.drain.leaves() {
 		entry.missed = entry.borrowed
 		return false
 	}
@@ -154,7 +158,7 @@ func (r *roster) begin(key types.NamespacedName, cached metav1.Object, cancel co
 	} else {
 		owner, _ := OwnerOf(cached, r.ring)
 		stale := entry.given != "" && !newerThan(cached.GetResourceVersion(), entry.given)
-		if owner != r.shard || r.leaving(entry, cached) || stale {
+		if owner != r.shard || stale {
 			return false
 		}
 	}
@@ -174,12 +178,12 @@ func (r *roster) holds(key types.NamespacedName, cached metav1.Object) bool {
 	switch {
 	case entry.flight != nil:
 		return !entry.over // also of an object that was deleted
-	case entry.drain != nil || cached == nil:
+	case entry.drain.leaves() || cached == nil:
 		return false
 	}
 	owner, _ := OwnerOf(cached, r.ring)
 	stale := entry.given != "" && !newerThan(cached.GetResourceVersion(), entry.given)
-	return owner == r.shard && !r.leaving(entry, cached) && !stale
+	return owner == r.shard && !stale
 }
 
 // end notes that a reconcile has returned. It reports whether the object is now ready to be handed over.
@@ -189,7 +193,7 @@ func (r *roster) end(key types.NamespacedName) (ready bool) {
 	entry := r.entry(key)
 	defer r.tidy(key, entry)
 	entry.flight = nil
-	if entry.drain == nil || entry.drain.writing {
+	if !entry.drain.leaves() || entry.drain.writing {
 		return false
 	}
 	r.ready = append(r.ready, key)
@@ -201,7 +205,7 @@ func (r *roster) force(key types.NamespacedName) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	entry := r.entries[key]
-	if entry == nil || entry.flight == nil || entry.drain == nil {
+	if entry == nil || entry.flight == nil || !entry.drain.leaves() {
 		return false
 	}
 	entry.flight(ErrHandover)
@@ -231,20 +235,45 @@ func (r *roster) overdue(key types.NamespacedName) bool {
 	return entry != nil && entry.flight != nil && entry.over && entry.drain != nil
 }
 
-// takeReady returns the objects whose hand-over is to be written now; settle is called for each of them.
-func (r *roster) takeReady() []types.NamespacedName {
+// takeReady returns the objects whose hand-over is to be written now; settle is called for each of them. Those that rest already come
+// first; then it is the turn of those that were asked for, in that order, until there are n in all. waited are those of them whose reconcile in
+// flight has to end before: they don't count, as they are not without somebody who works.
+func (r *roster) takeReady(n int) (taken, waited []types.NamespacedName) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	taken := r.ready[:0:0]
 	for _, key := range r.ready {
-		entry := r.entries[key]
-		if entry != nil && entry.drain != nil && !entry.drain.writing && (entry.flight == nil || planted("hand-over-early")) {
+		if entry := r.entries[key]; entry != nil && entry.drain.leaves() && !entry.drain.writing && entry.flight == nil {
 			entry.drain.writing = true
 			taken = append(taken, key)
 		}
 	}
 	r.ready = nil
-	return taken
+	next := 0
+	for ; next < len(r.asked) && len(taken) < n; next++ {
+		key := r.asked[next]
+		entry := r.entries[key]
+		if entry == nil || entry.drain == nil || entry.drain.closed {
+			continue // it stays, or has been asked for twice
+		}
+		entry.drain.closed = true
+		if entry.flight != nil && !planted("hand-over-early") {
+			waited = append(waited, key)
+			continue
+		}
+		entry.drain.writing = true
+		taken = append(taken, key)
+	}
+	if r.asked = r.asked[next:]; len(r.asked) == 0 {
+		r.asked = nil
+	}
+	return taken, waited
+}
+
+// waiting reports whether there are objects whose turn has not come.
+func (r *roster) waiting() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.asked) > 0
 }
 
 // settlement is how the attempt to hand an object over ended.
@@ -315,7 +344,7 @@ func (r *roster) left(key types.NamespacedName, cached metav1.Object) bool {
 func (r *roster) reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ready = nil
+	r.ready, r.asked = nil, nil
 	for key, entry := range r.entries {
 		if entry.drain != nil && !entry.drain.writing {
 			entry.drain = nil

@@ -57,7 +57,8 @@ func (s *rosterScript) step(words []string) string {
 		last := s.causes[len(s.causes)-1]
 		return map[bool]string{true: "handover"}[errors.Is(last, ErrHandover)] + map[bool]string{true: "notowner"}[errors.Is(last, ErrNotOwner)]
 	case "take":
-		return fmt.Sprint(len(s.roster.takeReady()))
+		taken, waited := s.roster.takeReady(100)
+		return strings.TrimSpace(fmt.Sprint(len(taken)) + strings.Repeat(" waits", len(waited)))
 	case "given": // the hand-over was written as VERSION
 		s.roster.settle(rosterKey, settlement{given: words[1]}, func() bool { return s.cached != nil })
 	case "stays":
@@ -90,9 +91,10 @@ func TestRoster(t *testing.T) {
 		"an object of another shard is not reconciled": `
 			see 1 b -> nothing
 			begin -> false`,
-		"an idle object is ready to be handed over at once, and is not reconciled meanwhile": `
+		"an object is reconciled until it is its turn to be handed over, and not meanwhile": `
 			see 1 a b -> drain
-			begin -> false
+			begin -> true
+			end -> ready=false
 			take -> 1
 			begin -> false
 			take -> 0
@@ -129,14 +131,18 @@ func TestRoster(t *testing.T) {
 			see 1 a -> work
 			begin -> true
 			see 2 a b -> drain
+			take -> 0 waits
 			take -> 0
 			end -> ready=true
+			begin -> false
 			take -> 1`,
 		"a reconcile in flight can be cancelled": `
 			see 1 a -> work
 			begin -> true
 			force -> false
 			see 2 a b -> drain
+			force -> false
+			take -> 0 waits
 			force -> true
 			cause -> handover
 			take -> 0
@@ -179,7 +185,7 @@ func TestRoster(t *testing.T) {
 			see 2 a -> work
 			begin -> true
 			see 3 a b -> drain
-			take -> 0
+			take -> 0 waits
 			end -> ready=true
 			take -> 1`,
 		"an object that is taken away cancels its reconcile": `
@@ -240,5 +246,49 @@ func TestRoster(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			(&rosterScript{t: t, roster: newRoster("r", "a")}).play(steps)
 		})
+	}
+}
+
+// While a thousand objects are to be handed over, those whose turn has not come go on being reconciled.
+func TestRosterTakesTurns(t *testing.T) {
+	r := newRoster("r", "a")
+	object := func(i int) (types.NamespacedName, metav1.Object) {
+		o := &metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprint("o-", i), ResourceVersion: fmt.Sprint(i), Labels: map[string]string{
+			"shard.io/r": "a", "drain.shard.io/r": "b",
+		}}
+		return keyOf(o), o
+	}
+	begins := func(i int) bool {
+		key, o := object(i)
+		began := r.begin(key, o, func(error) {})
+		if began {
+			r.end(key)
+		}
+		return began
+	}
+	for i := range 5 {
+		if key, o := object(i); r.observe(key, o) != observedDrain {
+			t.Fatalf("%s is not to be handed over", key)
+		}
+	}
+	busy, o := object(1)
+	r.begin(busy, o, func(error) {})
+	taken, waited := r.takeReady(2) // 0, and 2; 1 is at work
+	if len(taken) != 2 || taken[1].Name != "o-2" || len(waited) != 1 || waited[0] != busy {
+		t.Fatalf("taken %v, waited for %v", taken, waited)
+	}
+	for i, want := range []bool{false, false, false, true, true} {
+		if got := begins(i); got != want {
+			t.Errorf("a reconcile of o-%d begins: %v, want %v", i, got, want)
+		}
+	}
+	if !r.waiting() || !r.end(busy) {
+		t.Error("nothing waits, or what has become ready does not count")
+	}
+	if taken, _ = r.takeReady(1); len(taken) != 1 || taken[0] != busy {
+		t.Errorf("taken %v, want what rests already", taken)
+	}
+	if taken, _ = r.takeReady(9); len(taken) != 2 || r.waiting() {
+		t.Errorf("taken %v, want the other two", taken)
 	}
 }
