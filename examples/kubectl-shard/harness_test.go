@@ -117,7 +117,7 @@ func (w *world) ring(name string, spec map[string]any) {
 	full := map[string]any{
 		"healthCheckInterval": "15s", "loadBalanceStrategy": "consistent-hash",
 		"handover": map[string]any{"drainTimeout": "5s", "maxInFlight": int64(200)},
-		// The manager evens out the load by itself, and the tests count objects.
+		// Else the manager evens out the load by itself, and the tests count objects.
 		"rebalance": map[string]any{"dryRun": true},
 		"targets":   []any{map[string]any{"resource": "secrets", "controlled": []any{map[string]any{"resource": "configmaps"}}}},
 	}

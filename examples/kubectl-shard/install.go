@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
 
 	"github.com/shard-io/shard-controller/examples/internal/install"
@@ -29,7 +31,14 @@ func installCommand() *command {
 			c.Say = func(message string, keysAndValues ...any) {
 				s.progress.note("%s", sentence(message, keysAndValues))
 			}
-			return c.Run(ctx, func() (*rest.Config, error) { return s.cfg, nil })
+			err := c.Run(ctx, func() (*rest.Config, error) { return s.cfg, nil })
+			switch {
+			case errors.As(err, new(*install.FlagError)):
+				return usageError{err.Error()}
+			case apierrors.IsForbidden(err):
+				return fmt.Errorf("not allowed, this needs an administrator: %w", err)
+			}
+			return err
 		},
 	}
 }

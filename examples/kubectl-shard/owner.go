@@ -81,7 +81,7 @@ func (s *session) subject(ctx context.Context, args []string, leases bool) (*sub
 		return sub, nil
 	}
 	sub.target, sub.isChild = t, true
-	root, err := s.get(ctx, t.resource, ref.namespace, controller.Name)
+	root, err := s.get(ctx, t.resource, t.rootNamespace(ref.namespace), controller.Name)
 	if err != nil && exitCode(err) != exitUsage {
 		return nil, err
 	}

@@ -142,8 +142,12 @@ func (r *rebalancing) slotMoves() map[[2]string]int64 {
 			members = append(members, ring.Member{ID: instance.Name, Weight: float64(max(1, instance.Spec.Weight))})
 		}
 	}
-	next, err := r.table.Assign(members)
-	if err != nil || byHand(r.facts) {
+	_, faults := tableOf(r.facts)
+	if byHand(r.facts) || slices.Equal(r.table.Members(), members) && len(faults) == 0 {
+		return nil
+	}
+	next, err := balancer.Regroup(r.table, members, nil) // the manager takes into account what slots carry, too
+	if err != nil {
 		return nil
 	}
 	moves := map[[2]string]int64{}

@@ -51,6 +51,8 @@ func TestWrongUsage(t *testing.T) {
 			"install --print --uninstall":                 "exclude each other",
 			"install --timeout 0s":                        "--timeout: 0s is not positive",
 			"completion tcsh":                             `"tcsh" is none of bash, fish, zsh`,
+			"install --print --ring none":                 "--ring: there is no ShardConfig sys/none",
+			"install --print --file /nonexistent":         "--file: open /nonexistent",
 		} {
 			w.expect(exitUsage, args, text)
 		}
@@ -106,6 +108,22 @@ func TestForbidden(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestInstallPrints(t *testing.T) {
+	inMemory(t, func(w *world) {
+		w.ring("r", nil)
+		w.ring("r2", nil)
+		r := w.expect(0, "install --print", "kind: CustomResourceDefinition", "r.sys.fence.shard.io", "r2.sys.fence.shard.io", "system:serviceaccount:sys:manager")
+		if len(r.err) > 0 {
+			t.Errorf("said %s", r.err)
+		}
+		if r := w.expect(0, "install --print --ring sys/r2", "r2.sys.fence.shard.io"); strings.Contains(r.out, "r.sys.fence") {
+			t.Error("the other ring is there")
+		}
+		w.server.Client("user").Inject(memapi.Forbidden, math.MaxInt, nil)
+		w.expect(exitFault, "install", "not allowed, this needs an administrator", "customresourcedefinitions")
+	})
 }
 
 // A user who may not look into other namespaces is told about the one that was asked for.

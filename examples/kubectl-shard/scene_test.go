@@ -72,18 +72,11 @@ func scene() *ringFacts {
 	return f
 }
 
-func must2[T any](value T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return value
-}
-
 // secretsTarget are the Secrets of all namespaces, with ConfigMaps as children.
 func secretsTarget() *target {
 	return &target{
 		resource: schema.GroupVersionResource{Version: "v1", Resource: "secrets"}, kind: schema.GroupKind{Kind: "Secret"},
-		prefix: ring.NewPrefix("", "Secret"), objects: labels.Everything(),
+		prefix: ring.NewPrefix("", "Secret"), namespaced: true, objects: labels.Everything(),
 		children: []schema.GroupVersionResource{{Version: "v1", Resource: "configmaps"}},
 	}
 }

@@ -76,7 +76,7 @@ func leaseState(f *ringFacts, shard string, now time.Time) (string, []string) {
 	return since, nil
 }
 
-// wanted is what the conditions of a ring should be. The second says whether it matters: the others pass by themselves.
+// wantedConditions are what the conditions of a ring should be. What is not serious passes by itself.
 var wantedConditions = []struct {
 	kind    string
 	status  metav1.ConditionStatus

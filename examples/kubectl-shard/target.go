@@ -21,6 +21,7 @@ type target struct {
 	resource   schema.GroupVersionResource
 	kind       schema.GroupKind
 	prefix     ring.Prefix
+	namespaced bool
 	objects    labels.Selector // of the objects; never nil
 	namespaces labels.Selector // nil: all of them
 	selected   map[string]bool // the namespaces that are selected; nil: all of them
@@ -80,7 +81,7 @@ func newTarget(ctx context.Context, mapper meta.RESTMapperWithContext, spec *sha
 		return nil, err
 	}
 	t.resource, t.kind, t.prefix = mapping.Resource, kind.GroupKind(), ring.NewPrefix(kind.Group, kind.Kind)
-	if mapping.Scope.Name() != meta.RESTScopeNameNamespace {
+	if t.namespaced = mapping.Scope.Name() == meta.RESTScopeNameNamespace; !t.namespaced {
 		t.namespaces = nil
 	}
 	if t.resource.GroupResource() == (schema.GroupResource{Resource: "secrets"}) { // a state that is on its way is never sharded itself
@@ -112,7 +113,13 @@ func (t *target) selects(object metav1.Object) bool {
 	return t.objects.Matches(labels.Set(object.GetLabels())) && (t.namespaces == nil || t.selected[object.GetNamespace()])
 }
 
-func (t *target) name() string { return t.resource.GroupResource().String() }
+// rootNamespace is where the root of a child in a namespace is: owner references never cross namespaces.
+func (t *target) rootNamespace(namespace string) string {
+	if !t.namespaced {
+		return ""
+	}
+	return namespace
+}
 
 // targetFor returns the target with a resource; nil if there is none.
 func targetFor(targets []*target, resource schema.GroupResource) *target {

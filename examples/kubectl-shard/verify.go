@@ -41,7 +41,7 @@ type verifying struct {
 	index int // roots whose children are looked at together
 }
 
-// What bounds the memory: to some 16 MiB for the roots, and a few for what looks wrong.
+// What bounds the memory: to some 13 MiB for the roots, and 3 for what looks wrong.
 const (
 	defaultIndex = 1 << 18
 	defaultKept  = 10_000

@@ -128,7 +128,7 @@ func (p *verifyPass) stillWrong(ctx context.Context, s suspect) (bool, error) {
 	if t == nil {
 		return false, nil
 	}
-	root, err := p.get(ctx, t.resource, s.ref.namespace, controller.Name)
+	root, err := p.get(ctx, t.resource, t.rootNamespace(s.ref.namespace), controller.Name)
 	if exitCode(err) == exitUsage {
 		return false, nil
 	}

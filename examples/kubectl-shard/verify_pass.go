@@ -6,12 +6,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 
 	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/health"
@@ -114,38 +112,6 @@ func recordsOf(leases map[string]*coordinationv1.Lease) map[string]leaseRecord {
 		records[name] = r
 	}
 	return records
-}
-
-// part is a part of the roots: those whose hash leaves a rest when it is divided.
-type part struct{ divisor, rest uint64 }
-
-func (p part) has(hash uint64) bool { return hash%p.divisor == p.rest }
-
-// rootIndex knows the owners of some roots, by the hashes of their UIDs.
-type rootIndex struct {
-	part
-	most    int
-	owners  map[uint64]string
-	divided []part // what does not fit
-}
-
-func hashOf(uid types.UID) uint64 { return xxhash.Sum64String(string(uid)) }
-
-func (x *rootIndex) add(uid types.UID, owner string) {
-	hash := hashOf(uid)
-	if !x.has(hash) {
-		return
-	}
-	x.owners[hash] = owner
-	for len(x.owners) > x.most {
-		x.divided = append(x.divided, part{2 * x.divisor, x.rest + x.divisor})
-		x.divisor *= 2
-		for hash := range x.owners {
-			if !x.has(hash) {
-				delete(x.owners, hash)
-			}
-		}
-	}
 }
 
 // roots lists all roots, and adds those of the part to the index. They are judged when they are listed first.

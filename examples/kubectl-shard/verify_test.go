@@ -153,6 +153,32 @@ func TestVerifyFindsEveryKind(t *testing.T) {
 	})
 }
 
+// Roots in no namespace have children in any.
+func TestClusterScopedRoots(t *testing.T) {
+	inMemory(t, func(w *world) {
+		w.ring("r", map[string]any{"targets": []any{map[string]any{
+			"resource": "namespaces", "controlled": []any{map[string]any{"resource": "configmaps"}}, "labelSelector": map[string]any{"matchLabels": map[string]any{"team": "x"}},
+		}}})
+		w.pretend("a", true)
+		w.pretend("b", true)
+		owned := func(shard string) []any {
+			return []any{"labels", map[string]any{sharding.OwnerLabel("r"): shard, "team": "x"}, "annotations", map[string]any{sharding.EpochAnnotation("r"): "1"}}
+		}
+		root := w.create(namespaces, map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": metadataOf("", "ns", owned("a")...)})
+		w.create(configMaps, map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadataOf("ns", "child", append(owned("b"),
+			"ownerReferences", []any{map[string]any{"apiVersion": "v1", "kind": "Namespace", "name": "ns", "uid": string(root.GetUID()), "controller": true}})...)})
+		if _, gaps := w.verified(1); !slices.Equal(gaps, []string{"child-astray configmaps/ns/child"}) {
+			t.Errorf("%v", gaps)
+		}
+		w.expect(1, "owner cm/ns/child", "namespaces/ns", "not with its root")
+		w.expect(1, "owner ns/ns -n elsewhere", "namespaces/ns", "configmaps/ns/child")
+		w.expect(1, "explain configmaps/ns/child", "of namespaces/ns", "It is not with its root")
+		w.label(configMaps, "child", sharding.OwnerLabel("r"), "a")
+		w.verified(0)
+		w.expect(0, "owner cm/ns/child")
+	})
+}
+
 // What is put right in time is no gap.
 func TestVerifyWaitsForWhatIsOnItsWay(t *testing.T) {
 	inMemory(t, func(w *world) {

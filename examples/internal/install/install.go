@@ -55,6 +55,18 @@ func (c *Command) Register(set *flag.FlagSet) {
 	set.DurationVar(&c.timeout, "timeout", time.Minute, "how long to wait until the API server enforces what was installed")
 }
 
+// FlagError is an error of Run that another value of a flag would mend.
+type FlagError struct {
+	Flag string // without dashes
+	Err  error
+}
+
+// Error names the flag.
+func (e *FlagError) Error() string { return "--" + e.Flag + ": " + e.Err.Error() }
+
+// Unwrap returns what is wrong with its value.
+func (e *FlagError) Unwrap() error { return e.Err }
+
 // Validate names the flags with wrong values and says what would be right.
 func (c *Command) Validate() error {
 	var errs []error
@@ -176,7 +188,7 @@ func (c *Command) each(ctx context.Context, shards versioned.Interface, f func(*
 		}
 	}
 	if c.Ring != "" && !found {
-		return fmt.Errorf("--ring: there is no ShardConfig %s/%s", c.Namespace, c.Ring)
+		return &FlagError{"ring", fmt.Errorf("there is no ShardConfig %s/%s", c.Namespace, c.Ring)}
 	}
 	if !found {
 		c.Say("There is no ShardConfig, so there is nothing to fence yet: install again when there is one", "namespace", c.Namespace)
@@ -194,13 +206,13 @@ func (c *Command) configs(ctx context.Context, shards versioned.Interface) ([]sh
 	}
 	data, err := os.ReadFile(c.file)
 	if err != nil {
-		return nil, fmt.Errorf("--file: %w", err)
+		return nil, &FlagError{"file", err}
 	}
 	var configs []shardv1.ShardConfig
 	for document := range bytes.SplitSeq(append([]byte("\n"), data...), []byte("\n---")) {
 		var config shardv1.ShardConfig
 		if err := yaml.Unmarshal(document, &config); err != nil {
-			return nil, fmt.Errorf("--file: %w", err)
+			return nil, &FlagError{"file", err}
 		}
 		if config.Kind != "ShardConfig" {
 			continue // others may be in the same file
