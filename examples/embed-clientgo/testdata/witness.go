@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -27,7 +28,7 @@ func run(ctx context.Context, cfg *rest.Config, o options) (err error) {
 	return unwitnessedRun(ctx, cfg, o)
 }
 
-// sync writes down when it begins and ends.
+// sync writes down when it begins and ends. It takes its time, so that two at once would meet.
 func (c *controller) sync(ctx context.Context, name types.NamespacedName) (err error) {
 	uid, epoch := "", int64(0)
 	if secret, err := c.secrets.Secrets(name.Namespace).Get(name.Name); err == nil {
@@ -38,5 +39,6 @@ func (c *controller) sync(ctx context.Context, name types.NamespacedName) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, run.End(ctx.Err() != nil)) }()
+	time.Sleep(20 * time.Millisecond)
 	return c.unwitnessedSync(journal.NewContext(ctx, run), name)
 }

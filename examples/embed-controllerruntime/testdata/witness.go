@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/client-go/rest"
@@ -28,7 +29,7 @@ func run(ctx context.Context, cfg *rest.Config, o options) (err error) {
 	return unwitnessedRun(ctx, cfg, o)
 }
 
-// Reconcile writes down when it begins and ends.
+// Reconcile writes down when it begins and ends. It takes its time, so that two at once would meet.
 func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (_ ctrl.Result, err error) {
 	uid, epoch := "", int64(0)
 	var deployment appsv1.Deployment
@@ -40,5 +41,6 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (_ ctr
 		return ctrl.Result{}, err
 	}
 	defer func() { err = errors.Join(err, run.End(ctx.Err() != nil)) }()
+	time.Sleep(20 * time.Millisecond)
 	return r.unwitnessedReconcile(journal.NewContext(ctx, run), request)
 }

@@ -46,6 +46,7 @@ func (s *stage) rollOver() {
 		list, err := s.shards.ShardV1().ShardInstances(s.Name).List(s.Context(), metav1.ListOptions{})
 		return firstError(err, want(len(list.Items) == 2, "%d have", len(list.Items)))
 	})
+	s.throughout(2*time.Second, "nobody owns anything while the old version works", s.ownedBy(""))
 	s.stop("old-1") // now the other one leads, or the ring's manager
 	s.stop("old-2")
 	s.settled("new-1", "new-2")
@@ -55,6 +56,7 @@ func (s *stage) rollOver() {
 
 	rings := s.shards.ShardV1().ShardConfigs(s.Name)
 	stop = s.churn()
+	s.operator(s.programs.before, "old-3")
 	s.must(rings.Delete(s.Context(), s.Name, metav1.DeleteOptions{}))
 	s.eventually("the ring is gone", func() error {
 		_, err := rings.Get(s.Context(), s.Name, metav1.GetOptions{})
@@ -63,8 +65,10 @@ func (s *stage) rollOver() {
 	s.must(s.ownedBy("")())
 	s.stop("new-1")
 	s.stop("new-2")
+	if n := s.judgeJournals("old-3").Runs; n > 0 {
+		s.Errorf("the old version has made %d reconciles while the ring's manager had its Lease", n)
+	}
 	s.stop("manager")
-	s.operator(s.programs.before, "old-3")
 	s.eventually("the old version works again", func() error {
 		return want(s.judgeJournals("old-3").Acts > 0, "it has written nothing")
 	})

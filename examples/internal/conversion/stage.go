@@ -274,3 +274,13 @@ func (s *stage) eventually(what string, condition func() error) {
 		time.Sleep(50 * time.Millisecond)
 	}
 }
+
+// throughout asserts that the condition holds all the time.
+func (s *stage) throughout(period time.Duration, what string, condition func() error) {
+	s.Helper()
+	for deadline := time.Now().Add(period); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if err := condition(); err != nil {
+			s.Fatalf("%s: %v", what, err)
+		}
+	}
+}
