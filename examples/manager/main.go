@@ -114,13 +114,18 @@ func run(ctx context.Context, o *options, flags *process.Flags) error {
 	if err != nil {
 		return err
 	}
+	audit, err := flags.OpenAuditLog()
+	if err != nil {
+		return err
+	}
+	defer audit.Close()
 	registry := process.NewRegistry()
 	manager, err := sharding.NewManager(cfg, sharding.ManagerOptions{
 		Namespace: o.Namespace, Identity: o.Identity, ElectionLease: o.Election.Lease,
 		ElectionTiming: sharding.ElectionTiming{
 			LeaseDuration: o.Election.LeaseDuration.Duration, RenewDeadline: o.Election.RenewDeadline.Duration, RetryPeriod: o.Election.RetryPeriod.Duration,
 		},
-		Registerer: registry, Concurrency: o.Concurrency,
+		Registerer: registry, AuditLog: audit.Record(), Concurrency: o.Concurrency,
 	})
 	if err != nil {
 		return err

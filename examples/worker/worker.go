@@ -50,16 +50,22 @@ func (w *worker) run(ctx context.Context) error {
 		return err
 	}
 	defer witness.Close()
+	audit, err := w.flags.OpenAuditLog()
+	if err != nil {
+		return err
+	}
+	defer audit.Close()
 	registry := process.NewRegistry()
+	streak := &streak{}
 	shard, err := sharding.NewWorker(cfg, sharding.WorkerOptions{
 		Ring: w.options.Ring, Namespace: w.options.Namespace, ID: w.options.ID,
 		Weight: int32(w.options.Weight), KeepOnStop: w.options.KeepOnStop, StopTimeout: w.options.StopTimeout.Duration,
-		Version: version(), Registerer: registry, RequireFence: w.options.RequireFence,
+		Version: version(), Registerer: registry, AuditLog: audit.Record(), Healthy: streak.Healthy, RequireFence: w.options.RequireFence,
 	})
 	if err != nil {
 		return err
 	}
-	if err := w.addAuditor(ctx, shard, cfg, witness); err != nil {
+	if err := w.addAuditor(ctx, shard, cfg, witness, streak); err != nil {
 		return err
 	}
 	checks := health.NewChecks()
@@ -78,7 +84,7 @@ func (w *worker) openJournal() (*journal.Writer, error) {
 }
 
 // addAuditor makes certaudit a controller of the shard.
-func (w *worker) addAuditor(ctx context.Context, shard *sharding.Worker, cfg *rest.Config, witness *journal.Writer) error {
+func (w *worker) addAuditor(ctx context.Context, shard *sharding.Worker, cfg *rest.Config, witness *journal.Writer, streak *streak) error {
 	kube, err := kubernetes.NewForConfig(auditConfig(shard, cfg))
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)
@@ -98,7 +104,7 @@ func (w *worker) addAuditor(ctx context.Context, shard *sharding.Worker, cfg *re
 		Resource: secretResource, Informer: secrets.Informer(), Concurrency: w.options.Concurrency,
 		Children:  map[schema.GroupResource]cache.SharedIndexInformer{configMapResource: reports.Informer()},
 		State:     auditor.State(),
-		Reconcile: witnessed(witness, secrets.Lister(), w.options.Ring, shard.Active, auditor.Reconcile),
+		Reconcile: streak.counted(witnessed(witness, secrets.Lister(), w.options.Ring, shard.Active, auditor.Reconcile)),
 	})
 }
 
