@@ -93,8 +93,10 @@ type fenceCheck struct {
 	changed  chan struct{} // closed, and replaced, when enforced changes
 
 	// Of the goroutine that checks.
-	tried   map[*processor]bool
-	verdict fenceVerdict
+	tried    map[*processor]bool
+	verdict  fenceVerdict
+	reported fenceVerdict // what the ShardInstance says, when it was looked at
+	looked   time.Time
 }
 
 func newFenceCheck(w *Worker) *fenceCheck {
@@ -187,7 +189,7 @@ func (f *fenceCheck) run(ctx context.Context) {
 	}
 	var last time.Time
 	for {
-		if last.IsZero() || time.Since(last) >= interval || f.untried() {
+		if last.IsZero() || time.Since(last) >= interval || f.verdict.status == metav1.ConditionTrue && f.untried() {
 			if v := f.checkTwice(ctx); !v.passing() {
 				f.set(v)
 				last = time.Now()
@@ -274,11 +276,12 @@ func (f *fenceCheck) untried() bool {
 	return false
 }
 
-// report writes the condition if it is not there as it should be.
+// report writes the condition if it is not there as it should be. Whether it still is it looks at as often as at the fence.
 func (f *fenceCheck) report(ctx context.Context) {
-	if f.verdict.passing() || !f.w.mayWrite() {
+	if f.verdict.passing() || !f.w.mayWrite() || f.reported == f.verdict && time.Since(f.looked) < fenceInterval {
 		return
 	}
+	f.reported = fenceVerdict{}
 	instances := f.w.shards.ShardV1().ShardInstances(f.w.options.Namespace)
 	instance, err := instances.Get(ctx, f.w.options.ID, metav1.GetOptions{})
 	if err != nil {
@@ -286,6 +289,7 @@ func (f *fenceCheck) report(ctx context.Context) {
 	}
 	want := metav1.Condition{Type: conditionFence, Status: f.verdict.status, Reason: f.verdict.reason, Message: f.verdict.message}
 	if have := meta.FindStatusCondition(instance.Status.Conditions, conditionFence); sameCondition(have, want) {
+		f.reported, f.looked = f.verdict, time.Now()
 		return
 	}
 	apply := applyv1.ShardInstance(instance.Name, instance.Namespace).WithUID(instance.UID).

@@ -185,3 +185,26 @@ func TestFenceCheckOutlivesAnOutage(t *testing.T) {
 		wants(s, "the fence holds", w.fenceCheck.holds(), true)
 	})
 }
+
+// TestUnfencedRingIsLeftAlone: where there is no fence, a worker with objects asks for one every 5 minutes, and does not read its
+// ShardInstance more often than that.
+func TestUnfencedRingIsLeftAlone(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		s.secret("o", "a")
+		s.worker("a", nil)
+		s.settle(time.Hour)
+		probes, reads := int64(0), int64(0)
+		for kind, n := range s.server.RequestCounts() {
+			switch {
+			case kind.Verb == "create" && kind.Resource == "leases":
+				probes += n
+			case kind.Verb == "get" && kind.Resource == "shardinstances":
+				reads += n
+			}
+		}
+		if probes < 20 || probes > 40 || reads > 40 {
+			s.Errorf("%d probes and %d reads in an hour, want two probes and a read every five minutes", probes, reads)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package sharding
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -82,7 +83,9 @@ func (s step) String() string {
 type plan struct {
 	seed          uint64
 	leaseFor      time.Duration
+	electionFor   time.Duration // the lease of the managers' election
 	workers, most int
+	load          LoadFunc
 	roots         int
 	fenced        bool // the API server has the fence
 	noisy         bool // a few of all requests fail, all the time
@@ -99,19 +102,25 @@ func planOf(seed uint64, duration time.Duration) *plan {
 	r := rand.New(rand.NewPCG(seed, 0x5eed))
 	p := &plan{
 		seed: seed, fenced: r.IntN(10) < 6, noisy: r.IntN(10) < 4,
-		workers: 2 + r.IntN(2), most: 4, roots: 5 + r.IntN(8),
-		leaseFor: []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 2 * time.Minute, 4 * time.Minute}[r.IntN(5)],
+		workers: 2 + r.IntN(4)/3, most: 4, roots: 4 + r.IntN(6),
+		leaseFor: []time.Duration{30 * time.Second, time.Minute, time.Minute, 2 * time.Minute, 2 * time.Minute, 2 * time.Minute, 4 * time.Minute, 4 * time.Minute, 4 * time.Minute, 4 * time.Minute}[r.IntN(10)],
 		longWork: time.Duration(1+r.IntN(20)) * time.Second,
 	}
 	if *simulationLease > 0 {
 		p.leaseFor = *simulationLease
 	}
+	if p.electionFor = p.leaseFor; seed%8 == 3 {
+		p.electionFor *= 2 // a leader may survive an outage in which every shard falls silent
+	}
+	if seed%4 > 0 {
+		p.load = func() float64 { return math.NaN() } // not known: it is not written
+	}
 	p.duration = max(duration-p.startTime()-p.settleTime(), duration/2)
 	p.planClocks(r)
 	switch {
-	case seed%100 == 50:
+	case seed%500 == 250:
 		p.growTo, p.workers, p.most = 50, 1, 50
-	case seed%25 == 10:
+	case seed%50 == 10:
 		p.growTo, p.workers, p.most = 8, 1, 8
 	}
 	p.planSteps(r)
@@ -123,7 +132,9 @@ func (p *plan) startTime() time.Duration { return p.leaseFor + 10*time.Second }
 
 // settleTime is how long after the last trouble everything is well again: two leases of patience with mass silence, two for
 // a lease that has to expire twice, and what client-go takes to connect again.
-func (p *plan) settleTime() time.Duration { return 5*p.leaseFor + 3*time.Minute }
+func (p *plan) settleTime() time.Duration {
+	return 5*p.leaseFor + 2*(p.electionFor-p.leaseFor) + 3*time.Minute
+}
 
 // planClocks gives some seeds clocks that differ. With a difference in rate of less than a half, no two may act; with more, only the
 // fence of the API server prevents harm.
@@ -148,8 +159,8 @@ func (p *plan) planClocks(r *rand.Rand) {
 // synchronous says whether the clocks differ so little that a worker stops before others may begin.
 func (p *plan) synchronous() bool { return slices.Max(p.clocks)/slices.Min(p.clocks) < 1.45 }
 
-// minSteps is more than a seed has to go through: some can't be taken, as when there is no process left for them.
-const minSteps = minTroubles + 8
+// minSteps is how many steps a seed has at least.
+const minSteps = minTroubles + 2
 
 // planSteps spreads trouble over time: some of it one by one, with time to settle in between, some in flurries.
 func (p *plan) planSteps(r *rand.Rand) {
@@ -224,7 +235,7 @@ func (p *plan) planGrowth() time.Duration {
 
 func (p *plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: lease %s, %d workers, %d roots, fence %t, noise %t, clocks %v\n", p.seed, p.leaseFor, p.workers, p.roots, p.fenced, p.noisy, p.clocks)
+	fmt.Fprintf(&b, "seed %d: lease %s, election %s, %d workers, %d roots, fence %t, noise %t, clocks %v\n", p.seed, p.leaseFor, p.electionFor, p.workers, p.roots, p.fenced, p.noisy, p.clocks)
 	for _, s := range p.steps {
 		fmt.Fprintln(&b, s)
 	}

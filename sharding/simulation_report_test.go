@@ -47,7 +47,12 @@ func (r *simReport) take(w *world) {
 	}
 	for kind, n := range w.server.RequestCounts() {
 		r.requests += int(n)
-		r.kinds[kind.Verb+" "+kind.Resource+" "+kind.Subresource] += int(n)
+		what := strings.TrimSpace(fmt.Sprintf("%s %s %s", kind.Verb, kind.Resource, kind.Subresource))
+		who := "worker"
+		if strings.HasPrefix(kind.Actor, "m-") {
+			who = "manager"
+		}
+		r.kinds[fmt.Sprintf("%-8s %s: %d", who, what, kind.Code)] += int(n)
 	}
 	if !w.synchronous() {
 		r.unsynchronised = 1
@@ -97,7 +102,7 @@ func (r *simReport) String() string {
 func (r *simReport) busiest() string {
 	kinds := slices.SortedFunc(maps.Keys(r.kinds), func(a, b string) int { return r.kinds[b] - r.kinds[a] })
 	var b strings.Builder
-	for _, kind := range kinds[:min(len(kinds), 12)] {
+	for _, kind := range kinds[:min(len(kinds), 60)] {
 		fmt.Fprintf(&b, "%9d %s\n", r.kinds[kind], kind)
 	}
 	return b.String()

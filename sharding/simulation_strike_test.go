@@ -78,9 +78,18 @@ func (w *world) trouble(s *step, p *process, text string) (mend func(do func()))
 	}
 }
 
-// strike makes the step happen.
+// strike makes the step happen, or another if there is no process left that it could happen to.
 func (w *world) strike(s *step) {
 	w.oracle.checkCalm()
+	before := w.struck[s.what]
+	w.take(s)
+	if w.struck[s.what] == before {
+		s.what = simCompaction
+		w.take(s)
+	}
+}
+
+func (w *world) take(s *step) {
 	switch s.what {
 	case simCrash, simCrashAtWrite, simRestart, simRollOut, simLeave, simJoin, simTwin:
 		w.strikeLife(s)
@@ -143,6 +152,9 @@ func (w *world) strikeLife(s *step) {
 		})
 	case simTwin:
 		second := w.startWorker(p.shard, s.flag)
+		if s.n%3 == 0 { // and somebody deletes the Lease that it waits for
+			w.agenda.add(w.now()+s.lasts/2, func() { _ = w.server.Delete(leases, simNamespace, p.shard) })
+		}
 		w.trouble(s, p, "twin "+second.name+" of")(func() {
 			if s.flag {
 				w.crash(p)
@@ -196,9 +208,15 @@ func (w *world) strikePause(s *step) {
 	}
 	mend := w.trouble(s, p, "stop and continue")
 	wait := time.Duration(0)
-	if s.what == simPauseInWork {
+	switch {
+	case s.what == simPauseInWork:
 		wait = time.Duration(s.n) * 40 * time.Millisecond
 		w.poke(len(w.names))
+	case s.flag: // with requests and answers on their way
+		wait = time.Duration(s.n) * w.leaseFor / 40
+		p.client.SetFaults(w.with(nil, w.leaseFor/10))
+		w.poke(1)
+		w.make(1)
 	}
 	s.lasts += wait
 	w.agenda.add(w.now()+wait, func() {
@@ -208,6 +226,7 @@ func (w *world) strikePause(s *step) {
 	mend(func() {
 		w.oracle.thaw(p)
 		p.client.Thaw()
+		p.client.SetFaults(w.noise)
 	})
 }
 
@@ -232,6 +251,7 @@ func (w *world) strikeServer(s *step) {
 	switch s.what {
 	case simOutage:
 		w.server.SetDown(true)
+		w.agenda.add(w.now()+min(s.lasts, 20*time.Second), w.server.SetSilent) // no effect if it is up again
 		w.trouble(s, nil, "server is down")(func() {
 			if s.flag {
 				w.server.Compact()
@@ -285,6 +305,9 @@ func (w *world) strikeNetwork(s *step) {
 		text = list[0].name
 	}
 	mend := w.trouble(s, nil, text)
+	if s.flag {
+		w.poke(len(w.names)) // there is work that can't be ended
+	}
 	for _, p := range list {
 		w.mark(p, func() { p.cut = true })
 		w.disturbLink(s, p.client)

@@ -123,7 +123,7 @@ func (w *world) newProcess(name, shard string) *process {
 func (w *world) startManager() *process {
 	name := fmt.Sprintf("m-%d", len(w.processes))
 	p := w.newProcess(name, "")
-	t := w.leaseFor
+	t := w.electionFor
 	m, err := NewManager(w.server.Config(name), ManagerOptions{Namespace: simNamespace, Identity: name, ElectionLease: electionLease,
 		ElectionTiming: ElectionTiming{LeaseDuration: t, RenewDeadline: t * 2 / 3, RetryPeriod: t * 2 / 15}})
 	if err != nil {
@@ -149,7 +149,7 @@ func (w *world) startWorker(shard string, keep bool) *process {
 	p.keeps = keep
 	cfg := w.server.Config(name)
 	var err error
-	p.worker, err = NewWorker(cfg, WorkerOptions{Ring: simRing, Namespace: simNamespace, ID: shard, KeepOnStop: keep, StopTimeout: w.leaseFor / 2})
+	p.worker, err = NewWorker(cfg, WorkerOptions{Ring: simRing, Namespace: simNamespace, ID: shard, KeepOnStop: keep, StopTimeout: w.leaseFor / 2, Load: w.plan.load})
 	if err != nil {
 		w.Fatal(err)
 	}

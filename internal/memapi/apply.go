@@ -23,6 +23,7 @@ type fieldManagers struct {
 	resource  Resource
 	converter func() managedfields.TypeConverter
 	made      map[string]*managedfields.FieldManager
+	before    map[appliedKey]*appliedBefore // nil: not to be used
 }
 
 // builtinConverter knows the schemas of all built-in kinds. It takes a moment to make.
@@ -31,7 +32,7 @@ var builtinConverter = sync.OnceValue(func() managedfields.TypeConverter {
 })
 
 func newFieldManagers(r Resource, converter managedfields.TypeConverter) fieldManagers {
-	f := fieldManagers{resource: r, made: map[string]*managedfields.FieldManager{}}
+	f := fieldManagers{resource: r, made: map[string]*managedfields.FieldManager{}, before: map[appliedKey]*appliedBefore{}}
 	switch {
 	case converter != nil:
 		f.converter = func() managedfields.TypeConverter { return converter }
@@ -100,16 +101,9 @@ func (s *Server) applyPatch(t *table, r *Request) (reply, error) {
 }
 
 func (s *Server) applyTo(t *table, r *Request, applied *unstructured.Unstructured, manager string, force bool) (*object, int, error) {
-	fm, err := t.apply.get(r.Subresource)
-	if err != nil {
-		return nil, 0, err
-	}
 	old := t.objects[objectKey(r.Namespace, r.Name)]
-	live := asUnstructured(map[string]any{"apiVersion": t.GVK().GroupVersion().String(), "kind": t.Kind,
-		"metadata": map[string]any{"name": r.Name}})
 	switch {
 	case old != nil:
-		live = asUnstructured(runtime.DeepCopyJSON(old.data))
 	case r.Subresource != "":
 		return nil, 0, apierrors.NewNotFound(t.GVR().GroupResource(), r.Name)
 	case applied.GetUID() != "":
@@ -125,19 +119,58 @@ func (s *Server) applyTo(t *table, r *Request, applied *unstructured.Unstructure
 			return nil, 0, t.conflict(r.Name, errModified)
 		}
 	}
-	merged, err := fm.Apply(live, applied, manager, force)
+	key := appliedKey{objectKey(r.Namespace, r.Name), r.Subresource, manager}
+	config := bare(applied.Object)
+	if old != nil {
+		if data, ok := t.apply.again(key, old, config); ok {
+			metadataOf(data)["resourceVersion"] = formatRV(old.rv)
+			o, err := s.replace(t, r, old, data)
+			if err == nil && !r.DryRun {
+				t.apply.before[key].config = config
+			}
+			return o, http.StatusOK, err
+		}
+	}
+	data, err := t.merge(old, r, applied, manager, force)
 	if err != nil {
 		return nil, 0, err
+	}
+	var o *object
+	code := http.StatusOK
+	if old == nil {
+		code = http.StatusCreated
+		o, err = s.insert(t, r, data)
+	} else {
+		o, err = s.replace(t, r, old, data)
+	}
+	if err == nil && !r.DryRun && t.apply.before != nil {
+		t.apply.remember(key, config, o)
+	}
+	return o, code, err
+}
+
+// merge lets the field managers apply to old, which may be nil.
+func (t *table) merge(old *object, r *Request, applied *unstructured.Unstructured, manager string, force bool) (map[string]any, error) {
+	fm, err := t.apply.get(r.Subresource)
+	if err != nil {
+		return nil, err
+	}
+	live := asUnstructured(map[string]any{"apiVersion": t.GVK().GroupVersion().String(), "kind": t.Kind,
+		"metadata": map[string]any{"name": r.Name}})
+	if old != nil {
+		live = asUnstructured(runtime.DeepCopyJSON(old.data))
+	}
+	merged, err := fm.Apply(live, applied, manager, force)
+	if err != nil {
+		return nil, err
 	}
 	data := merged.(*unstructured.Unstructured).Object
 	if old == nil {
 		delete(metadataOf(data), "resourceVersion")
-		o, err := s.insert(t, r, data)
-		return o, http.StatusCreated, err
+		return data, nil
 	}
 	metadataOf(data)["resourceVersion"] = formatRV(old.rv)
-	o, err := s.replace(t, r, old, keepTimes(old.data, data))
-	return o, http.StatusOK, err
+	return keepTimes(old.data, data), nil
 }
 
 // asIs converts, defaults and creates nothing: there is one version of every kind here.

@@ -270,3 +270,25 @@ func TestRetryAfterHeader(t *testing.T) {
 		t.Errorf("%v %v", resp.Status, resp.Header)
 	}
 }
+
+// TestSilentOutage: a server that is down and silent is waited for, for as long as a dial takes or until it is there.
+func TestSilentOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t)
+		s.SetSilent()
+		if _, err := mapsOf(s, "a").List(quiet(), metav1.ListOptions{}); err != nil {
+			t.Errorf("list while up: %v", err)
+		}
+		for _, back := range []time.Duration{10 * time.Second, 40 * time.Second} {
+			s.SetDown(true)
+			s.SetSilent()
+			begun := time.Now()
+			time.AfterFunc(back, func() { s.SetDown(false) })
+			_, err := mapsOf(s, "a").List(quiet(), metav1.ListOptions{})
+			if took := time.Since(begun); took != min(back, 30*time.Second) || (err == nil) != (back < 30*time.Second) {
+				t.Errorf("back after %s: answered after %s with %v", back, took, err)
+			}
+			time.Sleep(time.Minute)
+		}
+	})
+}

@@ -103,8 +103,25 @@ func (c *Client) changed() {
 func (s *Server) SetDown(down bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.silent = false
 	if s.down = down; down {
 		s.endWatches(io.ErrUnexpectedEOF)
+	}
+	s.wakeAll()
+}
+
+// SetSilent makes a server that is down answer nothing instead of refusing, as one whose machine is down too: who asks it
+// waits for as long as on a link that is cut. It ends with the outage.
+func (s *Server) SetSilent() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.silent = s.down
+}
+
+// wakeAll wakes whoever waits for the server. The caller holds the lock.
+func (s *Server) wakeAll() {
+	for _, c := range s.clients {
+		c.changed()
 	}
 }
 
@@ -113,23 +130,28 @@ func (l Link) blocks(d Link) bool { return l == d || l == Partitioned }
 
 // cross waits until the link lets traffic through in direction d.
 func (c *Client) cross(ctx context.Context, d Link) error {
-	limit := time.NewTimer(dialTimeout)
-	defer limit.Stop()
+	var limit *time.Timer
 	for {
 		c.server.mu.Lock()
 		off, blocked, mended, gone := c.server.down || c.server.closed, c.link.blocks(d), c.mended, c.gone
+		silent := c.server.silent && !c.server.closed && d == RequestsLost
 		c.server.mu.Unlock()
 		switch {
 		case gone:
 			return errGone
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case silent:
 		case off && d == RequestsLost:
 			return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 		case off:
 			return errReset("read")
 		case !blocked:
 			return nil
+		}
+		if limit == nil {
+			limit = time.NewTimer(dialTimeout)
+			defer limit.Stop()
 		}
 		select {
 		case <-mended:

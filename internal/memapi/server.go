@@ -64,6 +64,7 @@ type Server struct {
 	clients  map[string]*Client
 	closed   bool
 	down     bool
+	silent   bool // and does not even refuse
 	onCommit []func(Event)
 	admit    []func(Admission) error
 	log      requestLog
@@ -128,6 +129,7 @@ func (s *Server) Close() {
 	defer s.mu.Unlock()
 	s.closed = true
 	s.endWatches(errClosed)
+	s.wakeAll()
 }
 
 // OnCommit adds f to the functions called after every committed write, in the order of the

@@ -1,0 +1,231 @@
+package memapi
+
+import (
+	"cmp"
+	"encoding/json"
+	"reflect"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// Most applies repeat the one before: the same manager applies the same fields, with other values. The field managers take a
+// millisecond for that, as they know nothing of it. Here it is recognised, and done by putting the values in their places: if
+// the fields are the same as last time, still belong to the manager, and what changes belongs to nobody else. Everything else goes
+// to the field managers, and TestAppliesAgain holds the one against the other.
+
+// appliedBefore is what a manager applied last.
+type appliedBefore struct {
+	uid    string
+	config map[string]any
+	fields any // the fieldsV1 that came of it
+}
+
+type appliedKey struct{ object, subresource, manager string }
+
+// remember notes what came of an apply by the field managers.
+func (f *fieldManagers) remember(key appliedKey, config map[string]any, o *object) {
+	_, entry := entryOf(o.data, key)
+	f.before[key] = &appliedBefore{uid: o.uid(), config: config, fields: entry["fieldsV1"]}
+}
+
+// again gives the object after an apply that differs in values from the last one. The result shares what has not changed with old.
+func (f *fieldManagers) again(key appliedKey, old *object, config map[string]any) (map[string]any, bool) {
+	before := f.before[key]
+	at, entry := entryOf(old.data, key)
+	if before == nil || before.uid != old.uid() || entry == nil || !reflect.DeepEqual(entry["fieldsV1"], before.fields) {
+		return nil, false
+	}
+	changes, ok := valuesChanged(nil, nil, before.config, config)
+	if !ok {
+		return nil, false
+	}
+	data, changed := old.data, false
+	entries, _ := metadataOf(old.data)["managedFields"].([]any)
+	for _, c := range changes {
+		for i, e := range entries {
+			fields, _ := e.(map[string]any)["fieldsV1"].(map[string]any)
+			if owns(fields, c.path) != (i == at) {
+				return nil, false
+			}
+		}
+		next, did, found := withValue(data, c.path, c.value)
+		if !found {
+			return nil, false
+		}
+		data, changed = next.(map[string]any), changed || did
+	}
+	data = writable(data)
+	if changed {
+		entry = shallow(entry)
+		entry["time"] = time.Now().UTC().Format(time.RFC3339)
+		entries = slices.Clone(entries)
+		entries[at] = entry
+		slices.SortStableFunc(entries, compareEntries)
+		metadataOf(data)["managedFields"] = entries
+		data = keepTimes(old.data, data)
+	}
+	return data, true
+}
+
+// entryOf finds the manager's own entry among the managedFields.
+func entryOf(data map[string]any, key appliedKey) (int, map[string]any) {
+	entries, _ := metadataOf(data)["managedFields"].([]any)
+	for i, e := range entries {
+		entry, _ := e.(map[string]any)
+		if stringAt(entry, "operation") == "Apply" && stringAt(entry, "manager") == key.manager && stringAt(entry, "subresource") == key.subresource {
+			return i, entry
+		}
+	}
+	return -1, nil
+}
+
+// compareEntries is the order in which the real server keeps managedFields. RFC 3339 in UTC sorts by time.
+func compareEntries(a, b any) int {
+	x, _ := a.(map[string]any)
+	y, _ := b.(map[string]any)
+	for _, key := range []string{"operation", "time", "manager", "apiVersion", "subresource"} {
+		if c := cmp.Compare(stringAt(x, key), stringAt(y, key)); c != 0 {
+			return c
+		}
+	}
+	return 0
+}
+
+// step leads from a map to the value of a key, or from a list to the item of that type.
+type step struct {
+	key    string
+	inList bool
+}
+
+// valueChange is a new value at a path.
+type valueChange struct {
+	path  []step
+	value any
+}
+
+// valuesChanged appends where b differs from a, if it has the same fields: the same keys, lists that are equal or have items of
+// the same types in the same order, and scalars.
+func valuesChanged(list []valueChange, path []step, a, b map[string]any) ([]valueChange, bool) {
+	if len(a) != len(b) {
+		return nil, false
+	}
+	for key, x := range a {
+		y, has := b[key]
+		if !has {
+			return nil, false
+		}
+		var ok bool
+		if list, ok = valueChanged(list, append(path[:len(path):len(path)], step{key: key}), x, y); !ok {
+			return nil, false
+		}
+	}
+	return list, true
+}
+
+func valueChanged(list []valueChange, path []step, x, y any) ([]valueChange, bool) {
+	switch x := x.(type) {
+	case nil:
+		return nil, false
+	case map[string]any:
+		y, isMap := y.(map[string]any)
+		if !isMap || len(x) == 0 {
+			return list, isMap && len(y) == 0
+		}
+		return valuesChanged(list, path, x, y)
+	case []any:
+		y, isList := y.([]any)
+		if reflect.DeepEqual(x, y) {
+			return list, true
+		}
+		if !isList || len(x) != len(y) {
+			return nil, false
+		}
+		for i := range x {
+			a, _ := x[i].(map[string]any)
+			b, _ := y[i].(map[string]any)
+			of := stringAt(a, "type")
+			if of == "" || of != stringAt(b, "type") {
+				return nil, false
+			}
+			var ok bool
+			if list, ok = valuesChanged(list, append(path[:len(path):len(path)], step{of, true}), a, b); !ok {
+				return nil, false
+			}
+		}
+		return list, true
+	}
+	if y == nil || reflect.TypeOf(x) != reflect.TypeOf(y) {
+		return nil, false
+	}
+	if x != y {
+		list = append(list, valueChange{path, y})
+	}
+	return list, true
+}
+
+// owns says whether fieldsV1 has the path, or one above it as a whole.
+func owns(fields map[string]any, path []step) bool {
+	for _, s := range path {
+		name := "f:" + s.key
+		if s.inList {
+			quoted, _ := json.Marshal(s.key)
+			name = `k:{"type":` + string(quoted) + `}`
+		}
+		next, has := fields[name].(map[string]any)
+		if !has {
+			return false
+		}
+		if len(next) == 0 {
+			return true
+		}
+		fields = next
+	}
+	return true
+}
+
+// withValue copies tree as far as it changes when the value at the path is replaced. It says whether that changes anything, and whether
+// the path leads to a scalar at all.
+func withValue(tree any, path []step, value any) (next any, changed, found bool) {
+	if len(path) == 0 {
+		if reflect.TypeOf(tree) != reflect.TypeOf(value) {
+			return nil, false, false
+		}
+		return value, tree != value, true
+	}
+	s := path[0]
+	if !s.inList {
+		m, _ := tree.(map[string]any)
+		child, changed, found := withValue(m[s.key], path[1:], value)
+		if !found || !changed {
+			return tree, changed, found
+		}
+		m = shallow(m)
+		m[s.key] = child
+		return m, true, true
+	}
+	list, _ := tree.([]any)
+	at := slices.IndexFunc(list, func(item any) bool {
+		m, _ := item.(map[string]any)
+		return stringAt(m, "type") == s.key
+	})
+	if at < 0 {
+		return nil, false, false
+	}
+	child, changed, found := withValue(list[at], path[1:], value)
+	if !found || !changed {
+		return tree, changed, found
+	}
+	list = slices.Clone(list)
+	list[at] = child
+	return list, true, true
+}
+
+// bare is an applied configuration without its preconditions.
+func bare(config map[string]any) map[string]any {
+	c := runtime.DeepCopyJSON(config)
+	delete(metadataOf(c), "resourceVersion")
+	delete(metadataOf(c), "uid")
+	return c
+}
