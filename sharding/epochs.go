@@ -29,7 +29,7 @@ func (t Token) String() string { return string(t.UID) + "/" + strconv.FormatInt(
 // TokenFromContext returns the token of an object that a reconcile with this context has begun with. It is false for other
 // objects, and in a context that does not come from a reconcile. The token of a deleted object is its last one.
 func TokenFromContext(ctx context.Context, object types.NamespacedName) (Token, bool) {
-	granted, _ := ctx.Value(grantKey{}).(*grant)
+	granted := grantOf(ctx)
 	if granted == nil {
 		return Token{}, false
 	}
@@ -43,27 +43,19 @@ func TokenFromContext(ctx context.Context, object types.NamespacedName) (Token, 
 
 // EpochFromContext is TokenFromContext for a reconcile of one object that knows its UID. It is false for a batch of several.
 func EpochFromContext(ctx context.Context) (int64, bool) {
-	granted, _ := ctx.Value(grantKey{}).(*grant)
+	granted := grantOf(ctx)
 	if granted == nil || len(granted.tokens) != 1 {
 		return 0, false
 	}
 	return granted.tokens[0].token.Epoch, true
 }
 
-type grantedToken struct {
-	object types.NamespacedName
-	token  Token
-}
-
-// withGrant returns the context of a reconcile.
-func (p *processor) withGrant(ctx context.Context) context.Context {
-	return context.WithValue(ctx, grantKey{}, &grant{ctx: ctx, worker: p.w, mayAct: p.w.Active})
-}
-
 // issue adds the token of an object to the grant of a reconcile that is about to begin. cached is nil for a deleted object.
-func (p *processor) issue(ctx context.Context, key types.NamespacedName, cached metav1.Object) {
-	granted, _ := ctx.Value(grantKey{}).(*grant)
-	if token, known := p.epochs.token(key, cached); granted != nil && known {
+func (p *processor) issue(granted *grant, key types.NamespacedName, cached metav1.Object) {
+	if token, known := p.epochs.token(key, cached); known {
+		if granted.tokens == nil {
+			granted.tokens = granted.room[:0]
+		}
 		granted.tokens = append(granted.tokens, grantedToken{key, token})
 	}
 }
@@ -71,7 +63,8 @@ func (p *processor) issue(ctx context.Context, key types.NamespacedName, cached 
 // epochs keeps the epochs of the roots that this shard owns from falling: of objects whose annotation somebody has lowered or removed it
 // knows what it was. It keeps nothing of all others. It does no IO and knows no time.
 type epochs struct {
-	ring string
+	ring       string
+	annotation string
 
 	mu     sync.Mutex
 	floors map[types.NamespacedName]Token // of objects whose annotation says less
@@ -79,7 +72,7 @@ type epochs struct {
 }
 
 func newEpochs(ring string) *epochs {
-	return &epochs{ring: ring, floors: map[types.NamespacedName]Token{}, left: map[types.NamespacedName]Token{}}
+	return &epochs{ring: ring, annotation: EpochAnnotation(ring), floors: map[types.NamespacedName]Token{}, left: map[types.NamespacedName]Token{}}
 }
 
 // saw notes two states of an object that the cache has shown one after the other, the first may be nil. It reports whether the epoch has
@@ -128,7 +121,7 @@ func (e *epochs) token(key types.NamespacedName, obj metav1.Object) (Token, bool
 		delete(e.left, key)
 		return token, known
 	}
-	token := Token{obj.GetUID(), EpochOf(obj, e.ring)}
+	token := Token{obj.GetUID(), epochIn(obj, e.annotation)}
 	if floor := e.floors[key]; floor.UID == token.UID {
 		token.Epoch = max(token.Epoch, floor.Epoch)
 	}

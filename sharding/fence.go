@@ -1,7 +1,6 @@
 package sharding
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -70,7 +69,7 @@ func (f *fence) RoundTrip(request *http.Request) (*http.Response, error) {
 }
 
 func (f *fence) check(request *http.Request) error {
-	granted, _ := request.Context().Value(grantKey{}).(*grant)
+	granted := grantOf(request.Context())
 	if granted != nil {
 		if err := granted.check(); err != nil {
 			return err
@@ -98,25 +97,4 @@ func changes(request *http.Request) bool {
 // isDryRun says whether the API server will store nothing.
 func isDryRun(request *http.Request) bool {
 	return strings.Contains(request.URL.RawQuery, "dryRun") && request.URL.Query().Get("dryRun") == metav1.DryRunAll
-}
-
-type grantKey struct{}
-
-// grant is the right of a reconcile to act: it ends with its context, or when mayAct says so, whichever is first. mayAct is exact
-// in a process that wakes up from a pause, before any timer has fired.
-type grant struct {
-	ctx    context.Context
-	worker *Worker
-	mayAct func() bool
-	tokens []grantedToken
-}
-
-func (g *grant) check() error {
-	if cause := context.Cause(g.ctx); cause != nil {
-		return fmt.Errorf("%w any more: %w", ErrFenced, cause)
-	}
-	if !g.mayAct() {
-		return fmt.Errorf("%w any more: its Lease has not been renewed in time", ErrFenced)
-	}
-	return nil
 }

@@ -254,7 +254,7 @@ func BenchmarkFence(b *testing.B) {
 		return nil
 	}
 	f := &fence{permit: permit, refused: func() {}, next: roundTripper(func(*http.Request) (*http.Response, error) { return nil, nil })}
-	ctx := context.WithValue(b.Context(), grantKey{}, &grant{ctx: b.Context(), worker: w, mayAct: func() bool { return true }})
+	ctx := &grant{Context: b.Context(), session: b.Context(), worker: w, mayAct: func() bool { return true }}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPatch, "http://server/api/v1/namespaces/ns/secrets/o-77/status?fieldManager=x", nil)
 	if err != nil {
 		b.Fatal(err)

@@ -64,7 +64,7 @@ func TestFence(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
 			if test.granted {
-				ctx = context.WithValue(ctx, grantKey{}, &grant{ctx: ctx, mayAct: func() bool { return test.mayAct }})
+				ctx = &grant{Context: ctx, session: t.Context(), mayAct: func() bool { return test.mayAct }}
 			}
 			if test.cancel != nil {
 				cancel(test.cancel)

@@ -70,25 +70,25 @@ func (g *Guard) Do(ctx context.Context, object types.NamespacedName, f func(ctx 
 		return nil // the shard is not active
 	}
 	defer s.leave()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })()
-	ctx = p.withGrant(ctx)
-	if !p.admit(ctx, object, cancel) {
+	granted := p.newGrant(ctx, s.ctx)
+	defer granted.cancel(nil)
+	if !p.admit(granted, object) {
 		return nil
 	}
-	outcome := Outcome{Err: &panicError{value: "in the function that was given to Guard.Do"}}
+	outcome := Outcome{Err: errGuardPanicked}
 	began := p.started()
-	defer func() { p.released(ctx, object, outcome, began) }() // also if f panics
-	outcome.Err = f(ctx, object)
+	defer func() { p.released(granted, object, outcome, began) }() // also if f panics
+	outcome.Err = f(granted, object)
 	return outcome.Err
 }
 
+var errGuardPanicked = &panicError{value: "in the function that was given to Guard.Do"}
+
 // released does for an object of a guard what finish does for one of the worker's own queue.
-func (p *processor) released(ctx context.Context, key types.NamespacedName, outcome Outcome, began time.Time) {
-	result := p.classify(outcome, context.Cause(ctx))
+func (p *processor) released(granted *grant, key types.NamespacedName, outcome Outcome, began time.Time) {
+	result := p.classify(outcome, granted.why())
 	p.measured(began, key)
-	p.keeper.reconciled(ctx, key, result)
+	p.keeper.reconciled(granted, key, result)
 	ready := p.roster.end(key)
 	p.concluded(key, outcome, result)
 	p.count(result)

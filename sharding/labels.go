@@ -64,7 +64,11 @@ func DrainTargetOf(obj metav1.Object, ring string) (shard string, ok bool) {
 // EpochOf returns how many times the owner of the root object has changed; 0 if it never had one. An annotation
 // that is not a number from 1 to 2^53 counts as 0.
 func EpochOf(obj metav1.Object, ring string) int64 {
-	epoch, err := strconv.ParseInt(obj.GetAnnotations()[EpochAnnotation(ring)], 10, 64)
+	return epochIn(obj, EpochAnnotation(ring))
+}
+
+func epochIn(obj metav1.Object, annotation string) int64 {
+	epoch, err := strconv.ParseInt(obj.GetAnnotations()[annotation], 10, 64)
 	if err != nil || epoch < 0 || epoch > maxEpoch {
 		return 0
 	}

@@ -137,11 +137,11 @@ func (p *processor) measured(began time.Time, keys ...types.NamespacedName) {
 	for _, key := range keys {
 		p.slotWork.add(slotOf(p.target.prefix, key), took/time.Duration(len(keys)))
 	}
-	p.w.metrics.reconcileSeconds.WithLabelValues(p.w.options.Ring, p.target.name()).Observe(took.Seconds())
+	p.series.observe(p, took)
 }
 
 // count notes how the reconcile of an object has ended.
 func (p *processor) count(result reconcileResult) {
 	p.busy.count(result)
-	p.w.metrics.reconciles.WithLabelValues(p.w.options.Ring, p.target.name(), string(result)).Inc()
+	p.series.count(p, result)
 }

@@ -164,6 +164,12 @@ func parseVersions(text string) versions {
 	return awaited
 }
 
+// canCompare reports whether a resourceVersion can be compared with others.
+func canCompare(version string) bool {
+	_, err := resourceversion.CompareResourceVersion(version, version)
+	return err == nil
+}
+
 // newerThan reports whether resourceVersion a is newer than b. Versions that can't be compared count as newer, so
 // that a server with opaque versions is believed.
 func newerThan(a, b string) bool {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,8 +39,10 @@ type processor struct {
 	lowered    workqueue.TypedRateLimitingInterface[types.NamespacedName] // objects whose epoch has to be restored
 	busy       busyMeter
 	slotWork   slotMeter
+	series     reconcileSeries
 	// trusted is the resourceVersion as of which the server was asked for what is ours, before the worker began to act.
 	trusted atomic.Pointer[string]
+	awaited string      // the annotation of the children that are waited for
 	foreign atomic.Bool // the informer has shown what is not ours
 }
 
@@ -55,6 +58,7 @@ func newProcessor(w *Worker, c Controller, t *target) *processor {
 		failures: newFailures(c.MaxFailures, c.MaxPanics),
 		arrivals: newArrivals(),
 		epochs:   newEpochs(w.options.Ring),
+		awaited:  ChildrenAnnotation(w.options.Ring),
 		lowered:  workqueue.NewTypedRateLimitingQueue(backoff()),
 	}
 	p.queue = workqueue.NewTypedRateLimitingQueueWithConfig(backoff(), workqueue.TypedRateLimitingQueueConfig[types.NamespacedName]{
@@ -149,12 +153,11 @@ func (p *processor) process(keys []types.NamespacedName) {
 		}
 		return
 	}
-	ctx, cancel := context.WithCancelCause(s.ctx)
-	defer cancel(nil)
-	ctx = p.withGrant(ctx)
+	granted := p.newGrant(s.ctx, s.ctx)
+	defer granted.cancel(nil)
 	admitted := keys[:0:0]
 	for _, key := range keys {
-		if p.admit(ctx, key, cancel) {
+		if p.admit(granted, key) {
 			admitted = append(admitted, key)
 		} else {
 			p.queue.Done(key)
@@ -164,11 +167,11 @@ func (p *processor) process(keys []types.NamespacedName) {
 		return
 	}
 	began := p.started()
-	outcomes := p.call(ctx, admitted)
-	cause := context.Cause(ctx)
+	outcomes := p.call(granted, admitted)
+	cause := granted.why()
 	p.measured(began, admitted...)
 	for i, key := range admitted {
-		p.keeper.reconciled(ctx, key, p.classify(outcomes[i], cause))
+		p.keeper.reconciled(granted, key, p.classify(outcomes[i], cause))
 		p.finish(key, outcomes[i], cause)
 	}
 }
@@ -183,19 +186,19 @@ func (p *processor) session() *session {
 }
 
 // admit reports whether an object may be reconciled now, and notes that it is. One that was acquired has its state imported first.
-func (p *processor) admit(ctx context.Context, key types.NamespacedName, cancel context.CancelCauseFunc) bool {
+func (p *processor) admit(granted *grant, key types.NamespacedName) bool {
 	obj := p.cached(key)
 	if !p.childrenSeen(key, obj) {
 		return false
 	}
-	if !p.roster.begin(key, obj, cancel) {
+	if !p.roster.begin(key, obj, granted) {
 		if p.keeper.holds(key) && p.roster.left(key, obj) {
 			p.keeper.drop(key)
 		}
 		return false
 	}
-	if p.keeper.prepare(ctx, key, obj) {
-		p.issue(ctx, key, obj)
+	if p.keeper.prepare(granted, key, obj) {
+		p.issue(granted, key, obj)
 		return true
 	}
 	if p.roster.end(key) {
@@ -283,13 +286,15 @@ const (
 )
 
 func (p *processor) classify(outcome Outcome, cause error) reconcileResult {
-	var panicked *panicError
-	var terminal terminalError
 	switch {
 	case outcome.Err == nil && outcome.Result.RequeueAfter > 0:
 		return resultRequeue
 	case outcome.Err == nil:
 		return resultSuccess
+	}
+	var panicked *panicError
+	var terminal terminalError
+	switch {
 	case errors.As(outcome.Err, &panicked):
 		return resultPanic
 	case cause != nil:
@@ -342,9 +347,13 @@ func (p *processor) childrenSeen(key types.NamespacedName, root metav1.Object) b
 	if root == nil {
 		return true
 	}
-	for resource, version := range awaitedChildren(root, p.w.options.Ring) {
+	rest := root.GetAnnotations()[p.awaited]
+	for rest != "" {
+		var part string
+		part, rest, _ = strings.Cut(rest, ",")
+		resource, version, _ := strings.Cut(part, "=")
 		informer := p.target.childInformers[resource]
-		if informer != nil && newerThan(version, reached(informer)) {
+		if informer != nil && canCompare(version) && newerThan(version, reached(informer)) {
 			p.queue.AddAfter(key, childrenPoll)
 			return false
 		}

@@ -22,17 +22,29 @@ var (
 // hand-over that was asked for or is being written, or that the object was given away and the cache does not show it
 // yet. It decides whether a reconcile may start, and when an object is ready to be handed over. It does no IO and knows no time.
 type roster struct {
-	ring, shard string
+	shard        string
+	owner, drain string // the labels of the ring
 
 	mu      sync.Mutex
 	entries map[types.NamespacedName]*rosterEntry
 	asked   []types.NamespacedName // to be handed over; they go on being reconciled until their turn comes
 	ready   []types.NamespacedName // drained, to be handed over
+	spare   []*rosterEntry         // that are in no use, and empty
 }
 
+// revocable is a reconcile whose right to act can be ended.
+type revocable interface{ cancel(cause error) }
+
+type revocation context.CancelCauseFunc
+
+func (r revocation) cancel(cause error) { r(cause) }
+
+// spareEntries is how many entries are kept for the next reconciles.
+const spareEntries = 64
+
 type rosterEntry struct {
-	flight context.CancelCauseFunc // cancels the reconcile that is running; nil if none is
-	over   bool                    // that has been cancelled
+	flight revocable // the reconcile that is running; nil if none is
+	over   bool      // that has been cancelled
 	drain  *drainRequest
 	given  string // resourceVersion of the write that gave the object away; the cache is still older than that
 	gone   bool   // the object was ours when it was deleted, and Reconcile has not been told
@@ -53,7 +65,7 @@ type drainRequest struct {
 func (d *drainRequest) leaves() bool { return d != nil && d.closed }
 
 func newRoster(ring, shard string) *roster {
-	return &roster{ring: ring, shard: shard, entries: map[types.NamespacedName]*rosterEntry{}}
+	return &roster{shard: shard, owner: OwnerLabel(ring), drain: DrainLabel(ring), entries: map[types.NamespacedName]*rosterEntry{}}
 }
 
 // observation says what follows from a state of an object that the cache has shown.
@@ -77,10 +89,10 @@ func (r *roster) observe(key types.NamespacedName, obj metav1.Object) observatio
 		entry.given = ""
 	}
 	entry.gone = false
-	if target, _ := DrainTargetOf(obj, r.ring); target != entry.declined {
+	if obj.GetLabels()[r.drain] != entry.declined {
 		entry.declined = ""
 	}
-	if owner, _ := OwnerOf(obj, r.ring); owner != r.shard {
+	if obj.GetLabels()[r.owner] != r.shard {
 		r.revoke(entry)
 		return observedNothing
 	}
@@ -132,7 +144,7 @@ func (r *roster) deleted(key types.NamespacedName) {
 // revoke ends what goes on with an object that is not ours any more.
 func (r *roster) revoke(entry *rosterEntry) {
 	if entry.flight != nil {
-		entry.flight(ErrNotOwner)
+		entry.flight.cancel(ErrNotOwner)
 		entry.over = true
 	}
 	if entry.drain != nil && !entry.drain.writing {
@@ -141,8 +153,8 @@ func (r *roster) revoke(entry *rosterEntry) {
 }
 
 // begin reports whether a reconcile of the object may start, given what the cache shows of it (nil: nothing), and
-// notes that it has. cancel is called at most once, if the right to act ends before end is called.
-func (r *roster) begin(key types.NamespacedName, cached metav1.Object, cancel context.CancelCauseFunc) bool {
+// notes that it has. It is cancelled if the right to act ends before end is called.
+func (r *roster) begin(key types.NamespacedName, cached metav1.Object, reconcile revocable) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	entry := r.entry(key)
@@ -156,14 +168,14 @@ func (r *roster) begin(key types.NamespacedName, cached metav1.Object, cancel co
 			return false
 		}
 	} else {
-		owner, _ := OwnerOf(cached, r.ring)
+		owner := cached.GetLabels()[r.owner]
 		stale := entry.given != "" && !newerThan(cached.GetResourceVersion(), entry.given)
 		if owner != r.shard || stale {
 			return false
 		}
 	}
 	entry.gone = false
-	entry.flight, entry.over = cancel, false
+	entry.flight, entry.over = reconcile, false
 	return true
 }
 
@@ -181,7 +193,7 @@ func (r *roster) holds(key types.NamespacedName, cached metav1.Object) bool {
 	case entry.drain.leaves() || cached == nil:
 		return false
 	}
-	owner, _ := OwnerOf(cached, r.ring)
+	owner := cached.GetLabels()[r.owner]
 	stale := entry.given != "" && !newerThan(cached.GetResourceVersion(), entry.given)
 	return owner == r.shard && !stale
 }
@@ -208,7 +220,7 @@ func (r *roster) force(key types.NamespacedName) bool {
 	if entry == nil || entry.flight == nil || !entry.drain.leaves() {
 		return false
 	}
-	entry.flight(ErrHandover)
+	entry.flight.cancel(ErrHandover)
 	entry.over = true
 	return true
 }
@@ -307,7 +319,7 @@ func (r *roster) settle(key types.NamespacedName, s settlement, isCached func() 
 
 // borrow is begin for somebody who reads the state of an object between two reconciles; giveBack is called at the end.
 func (r *roster) borrow(key types.NamespacedName, cached metav1.Object, cancel context.CancelCauseFunc) bool {
-	if !r.begin(key, cached, cancel) {
+	if !r.begin(key, cached, revocation(cancel)) {
 		return false
 	}
 	r.mu.Lock()
@@ -329,7 +341,7 @@ func (r *roster) giveBack(key types.NamespacedName) (ready, missed bool) {
 // left reports whether the object is not ours any more, going by what the cache shows of it, and nothing goes on with it.
 func (r *roster) left(key types.NamespacedName, cached metav1.Object) bool {
 	if cached != nil {
-		if owner, _ := OwnerOf(cached, r.ring); owner == r.shard {
+		if cached.GetLabels()[r.owner] == r.shard {
 			return false
 		}
 	}
@@ -355,21 +367,29 @@ func (r *roster) reset() {
 
 // leaving reports whether the manager has asked for the object to be handed over to another shard, and that has not been declined.
 func (r *roster) leaving(entry *rosterEntry, obj metav1.Object) bool {
-	target, ok := DrainTargetOf(obj, r.ring)
-	return ok && target != r.shard && target != entry.declined
+	target := obj.GetLabels()[r.drain]
+	return target != "" && target != r.shard && target != entry.declined
 }
 
 func (r *roster) entry(key types.NamespacedName) *rosterEntry {
 	entry := r.entries[key]
-	if entry == nil {
-		entry = &rosterEntry{}
-		r.entries[key] = entry
+	if entry != nil {
+		return entry
 	}
+	if n := len(r.spare); n > 0 {
+		entry, r.spare = r.spare[n-1], r.spare[:n-1]
+	} else {
+		entry = &rosterEntry{}
+	}
+	r.entries[key] = entry
 	return entry
 }
 
 func (r *roster) tidy(key types.NamespacedName, entry *rosterEntry) {
 	if entry.flight == nil && entry.drain == nil && entry.given == "" && !entry.gone && entry.declined == "" {
 		delete(r.entries, key)
+		if *entry = (rosterEntry{}); len(r.spare) < spareEntries {
+			r.spare = append(r.spare, entry)
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package sharding
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -47,7 +46,7 @@ func (s *rosterScript) step(words []string) string {
 	case "deleted":
 		s.roster.deleted(rosterKey)
 	case "begin":
-		cancel := context.CancelCauseFunc(func(err error) { s.causes = append(s.causes, err) })
+		cancel := revocation(func(err error) { s.causes = append(s.causes, err) })
 		return fmt.Sprint(s.roster.begin(rosterKey, s.cached, cancel))
 	case "end":
 		return fmt.Sprintf("ready=%v", s.roster.end(rosterKey))

@@ -150,6 +150,8 @@ type Worker struct {
 	wellness    *wellness
 	trail       *trail
 
+	mayAct func() bool // Active, for grants
+
 	// For who asks why the worker does not act.
 	config       *rest.Config
 	hindrance    hindrance
@@ -175,6 +177,7 @@ func NewWorker(cfg *rest.Config, o WorkerOptions) (*Worker, error) {
 	if err := w.connect(cfg); err != nil {
 		return nil, err
 	}
+	w.mayAct = w.Active
 	w.presence = newPresence(w)
 	w.verifier = newVerifier(w)
 	w.fenceCheck = newFenceCheck(w)
