@@ -29,8 +29,9 @@ test: controlplane ## Run all tests, with those on a real control plane
 race: ## Run tests under the race detector
 	go test -race -timeout 20m ./ring/... ./balancer/... ./sharding/scaling/... ./internal/timeline/... ./examples/internal/journal/... ./examples/worker/... ./examples/manager/...
 
-bench: controlplane ## Measure: the ring and the balancer, then the whole system on a real control plane
+bench: controlplane ## Measure: the ring, the balancer, what guard and fence cost, then the whole system on a real control plane
 	go test -run '^$$' -bench . -benchmem ./ring ./balancer
+	go test -run '^$$' -bench '^Benchmark(Guard|FencedWrite|Acquired)$$' -benchmem ./sharding
 	go run ./internal/bench
 
 # One seed is an hour or more of simulated time with at least 20 faults. SEEDS and FIRST choose others.

@@ -3,8 +3,6 @@ package sharding_test
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/signal"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,37 +16,6 @@ import (
 
 	"github.com/shard-io/shard-controller/sharding"
 )
-
-// The short way: one kind, one function.
-func ExampleWorker_Run() {
-	run := func(ctx context.Context, cfg *rest.Config) error {
-		w, err := sharding.NewWorker(cfg, sharding.WorkerOptions{
-			Ring: "auditor", Namespace: "audit", ID: os.Getenv("POD_NAME"),
-		})
-		if err != nil {
-			return err
-		}
-		kube, err := kubernetes.NewForConfig(w.FencedConfig(cfg))
-		if err != nil {
-			return err
-		}
-		factory := informers.NewSharedInformerFactoryWithOptions(kube, 0, informers.WithTweakListOptions(w.TweakListOptions))
-		secrets := factory.Core().V1().Secrets()
-		reconcile := func(ctx context.Context, object types.NamespacedName) (sharding.Result, error) {
-			secret, err := secrets.Lister().Secrets(object.Namespace).Get(object.Name)
-			if err != nil {
-				return sharding.Result{}, nil // it was deleted: a Secret that moves to another shard causes no call
-			}
-			_ = secret // ... the operator's work ...
-			return sharding.Result{}, nil
-		}
-		return w.Run(ctx, secrets.Informer(), reconcile)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	fmt.Println(run(ctx, &rest.Config{Host: "http://127.0.0.1:1"}))
-	// Output: worker options: ID is required: a name that no other process has, such as that of the Pod
-}
 
 // An operator that has its own queue and loop keeps them: what it takes from the queue it does within Do.
 func ExampleWorker_Guard() {
