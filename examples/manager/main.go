@@ -130,11 +130,15 @@ func run(ctx context.Context, o *options, flags *process.Flags) error {
 	if err != nil {
 		return err
 	}
-	checks := health.NewChecks()
-	if err := checks.AddReadiness("manager", manager.Ready); err != nil {
+	preflight, err := process.NewPreflight(cfg, o.Namespace)
+	if err != nil {
 		return err
 	}
-	return flags.Serve(ctx, process.Endpoints{Checks: checks, Metrics: registry, API: cfg}, manager.Run)
+	checks := health.NewChecks()
+	if err := errors.Join(checks.AddReadiness("api-server", preflight.Check), checks.AddReadiness("manager", manager.Ready)); err != nil {
+		return err
+	}
+	return flags.Serve(ctx, process.Endpoints{Checks: checks, Metrics: registry, API: cfg}, preflight.Then(manager.Run))
 }
 
 // version is that of the build.

@@ -68,11 +68,15 @@ func (w *worker) run(ctx context.Context) error {
 	if err := w.addAuditor(ctx, shard, cfg, witness, streak); err != nil {
 		return err
 	}
-	checks := health.NewChecks()
-	if err := checks.AddReadiness("shard", shard.Check); err != nil {
+	preflight, err := process.NewPreflight(cfg, w.options.Namespace)
+	if err != nil {
 		return err
 	}
-	return w.flags.Serve(ctx, process.Endpoints{Checks: checks, Metrics: registry, API: cfg}, shard.Start)
+	checks := health.NewChecks()
+	if err := errors.Join(checks.AddReadiness("api-server", preflight.Check), checks.AddReadiness("shard", shard.Check)); err != nil {
+		return err
+	}
+	return w.flags.Serve(ctx, process.Endpoints{Checks: checks, Metrics: registry, API: cfg}, preflight.Then(shard.Start))
 }
 
 // openJournal returns nil, which is a journal too, if none is wanted.
