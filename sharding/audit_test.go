@@ -332,6 +332,7 @@ func TestAuditInParts(t *testing.T) {
 		wants(s, "objects", audit.latest().objects, 300)
 		wants(s, "children", audit.latest().children, 300)
 		s.blind(m)
+		s.settle(500 * time.Millisecond) // no pass is to come in between
 		for i := range 300 {
 			s.label(configMaps, fmt.Sprintf("c%03d", i), OwnerLabel(simRing), "astray")
 		}

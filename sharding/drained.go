@@ -23,6 +23,7 @@ func (c *ringController) settled(ctx context.Context) {
 		return
 	}
 	c.migrator.plans.settled()
+	c.settledTable.Store(current.view.Ring())
 	states := map[string]drainState{}
 	c.bringAllHome(ctx)
 	for _, shard := range current.view.Shards() {

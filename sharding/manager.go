@@ -138,6 +138,8 @@ type Manager struct {
 	leases  coordinationv1client.LeasesGetter
 	shards  versioned.Interface
 	objects metadata.Interface
+	// workloads is for what ShardConfigs name as their workload.
+	workloads kubernetes.Interface
 
 	leading atomic.Bool
 	running atomic.Bool
@@ -191,6 +193,9 @@ func (m *Manager) connect() error {
 		return err
 	}
 	if m.shards, err = versioned.NewForConfigAndClient(guarded, transport); err != nil {
+		return err
+	}
+	if m.workloads, err = kubernetes.NewForConfigAndClient(guarded, transport); err != nil {
 		return err
 	}
 	m.objects, err = metadata.NewForConfigAndClient(guarded, transport)

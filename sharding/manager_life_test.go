@@ -58,7 +58,7 @@ func TestIdleManagerWritesNothing(t *testing.T) {
 		s.runManager("m")
 		s.worker("a", nil)
 		s.worker("b", nil)
-		s.settle(3 * time.Minute)
+		s.settle(7 * time.Minute) // until it has said that one shard would be enough
 		before := s.writes("m")
 		s.settle(20 * time.Minute)
 		for kind, n := range s.writes("m") {

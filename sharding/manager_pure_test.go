@@ -306,7 +306,7 @@ func TestSlotTableFromInstances(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			next, err := nextTable(prev, members, byName(c.instances...))
+			next, err := nextTable(prev, members, byName(c.instances...), func() []balancer.SlotLoad { return nil })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -319,7 +319,7 @@ func TestSlotTableFromInstances(t *testing.T) {
 			if got := len(outdated(next, byName(c.instances...))); c.want != "" && got != c.outdated {
 				t.Errorf("%d instances are to be written, want %d", got, c.outdated)
 			}
-			if again, err := nextTable(next, members, byName(c.instances...)); err != nil || again != next {
+			if again, err := nextTable(next, members, byName(c.instances...), func() []balancer.SlotLoad { return nil }); err != nil || again != next {
 				t.Errorf("the same members make another table (%v)", err)
 			}
 		})

@@ -20,6 +20,13 @@ type managerMetrics struct {
 	takeover       *prometheus.HistogramVec // ring
 	frozen         *prometheus.GaugeVec     // ring
 
+	imbalance     *prometheus.GaugeVec   // ring
+	largestShare  *prometheus.GaugeVec   // ring
+	planDecisions *prometheus.CounterVec // ring, reason
+	desired       *prometheus.GaugeVec   // ring
+	scalings      *prometheus.CounterVec // ring, direction, reason
+	forecastError *prometheus.GaugeVec   // ring, model
+
 	migrationSeconds *prometheus.HistogramVec // ring, reason, result
 	migrationPhase   *prometheus.HistogramVec // ring, phase
 	migrationObjects *prometheus.GaugeVec     // ring, stage
@@ -59,6 +66,7 @@ func newManagerMetrics(registerer prometheus.Registerer) (*managerMetrics, error
 	m.statesCollected = b.counter("state_orphans_collected_total", "Secrets with states that were deleted as no object had referred to them for long.", "ring")
 	m.addAudit(&b)
 	m.addMigrations(&b)
+	m.addLoad(&b)
 	return m, b.register(registerer)
 }
 
@@ -67,6 +75,15 @@ func (m *managerMetrics) addMigrations(b *metricsBuilder) {
 	m.migrationPhase = b.seconds("migration_phase_seconds", "How long a ShardMigration that somebody asked for was in a phase.", "ring", "phase")
 	m.migrationObjects = b.gauge("migration_objects", "Objects of the ShardMigration that is under way, by stage.", "ring", "stage")
 	m.migrationBytes = b.gauge("migration_state_bytes", "Processing state on objects of the ShardMigration that is under way, not yet acknowledged by their new owners.", "ring")
+}
+
+func (m *managerMetrics) addLoad(b *metricsBuilder) {
+	m.imbalance = b.gauge("imbalance_ratio", "Largest load of a shard over the mean; 1 is even.", "ring")
+	m.largestShare = b.gauge("largest_object_share", "Part of the whole load that the largest slot is, which cannot be divided.", "ring")
+	m.planDecisions = b.counter("plan_decisions_total", "Rounds of the planner, by what they came to.", "ring", "reason")
+	m.desired = b.gauge("desired_shards", "Shards that there should be, after windows and limits.", "ring")
+	m.scalings = b.counter("scaling_operations_total", "Decisions to change the number of shards, by direction (up or down) and reason.", "ring", "direction", "reason")
+	m.forecastError = b.gauge("forecast_error", "Mean of how far the forecasts of the load were off, in full shards, by model.", "ring", "model")
 }
 
 func (m *managerMetrics) addAudit(b *metricsBuilder) {

@@ -27,6 +27,7 @@ func stuckAt(name string, free <-chan struct{}) ReconcileFunc {
 // ringOf is a ring with 20 roots of a, whose reconcile functions the test gives.
 func (s *sim) ringOf(onA, onB ReconcileFunc) (a, b *simWorker, m *simManager) {
 	s.config()
+	s.edit(configs, simNamespace, simRing, set(true, "spec", "rebalance", "dryRun")) // what is on a stays there
 	a, b = s.worker("a", onA), s.worker("b", onB)
 	s.settle(10 * time.Second)
 	for _, n := range "0123456789abcdefghij" {

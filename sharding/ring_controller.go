@@ -70,9 +70,14 @@ type ringController struct {
 	expected     map[string]bool
 	emptied      map[string]bool
 	reported     map[string]int64 // objects by shard, as the shards said last
+	rebalance    rebalancer
+	scaler       scaler
+	workloads    workloads
 	loads        loadBook
 	staleAfter   time.Duration        // of loads
 	goneSince    map[string]time.Time // shards whose ShardInstance is to be deleted in the end
+
+	settledTable atomic.Pointer[ring.Ring] // the one by which the mover found everything in its place
 
 	lookAgain atomic.Bool // the finders are to list again
 
@@ -186,11 +191,12 @@ func (c *ringController) reconcile(ctx context.Context) (recheck time.Duration, 
 	members := membershipOf(facts, timing.LeaseDuration, time.Now())
 	recheck = members.recheck
 	problems := &ringProblems{}
-	if again := c.resolveTargets(ctx, config, problems); again > 0 && (recheck == 0 || again < recheck) {
-		recheck = again
-	}
+	recheck = sooner(recheck, c.resolveTargets(ctx, config, problems))
 	c.chooseStrategy(config, problems)
-	if err := c.place(ctx, members, instances); err != nil {
+	underway := c.movingOf(facts, members)
+	planned, again := c.replan(ctx, config, facts, members, underway)
+	recheck = sooner(recheck, again)
+	if err := c.place(ctx, facts, members, instances, planned); err != nil {
 		return 0, err
 	}
 	if c.lookAgain.Swap(false) {
@@ -198,6 +204,7 @@ func (c *ringController) reconcile(ctx context.Context) (recheck time.Duration, 
 	}
 	c.serve(ctx)
 	c.startTakeovers(ctx, facts, members, timing.LeaseDuration)
+	recheck = sooner(recheck, c.scale(ctx, config, facts, members, underway))
 	failed := errors.Join(
 		c.cleanFormer(ctx, config),
 		c.markInstances(ctx, instances, facts, members, timing.LeaseDuration),
@@ -265,11 +272,24 @@ func (c *ringController) chooseStrategy(config *shardv1.ShardConfig, problems *r
 	c.strategy, c.strategyName = strategy, name
 }
 
-// place computes the next table and placement and puts them in force, and has them written down.
-func (c *ringController) place(ctx context.Context, members membership, instances map[string]*shardv1.ShardInstance) error {
-	table, err := nextTable(c.table, members.members, instances)
+// sooner is the shorter one of two times after which to look again, where 0 is never.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// place computes the next table and placement and puts them in force, and has them written down. planned, if there is one, is the table to take
+// unless the members have changed.
+func (c *ringController) place(ctx context.Context, facts []shardFact, members membership, instances map[string]*shardv1.ShardInstance, planned *ring.Ring,
+) error {
+	table, err := nextTable(c.table, members.members, instances, func() []balancer.SlotLoad { return c.slotsForRegroup(facts, members) })
 	if err != nil {
 		return fmt.Errorf("slot table: %w", err)
+	}
+	if table == c.table && planned != nil {
+		table = planned
 	}
 	view, err := balancer.NewView(table, members.shards)
 	if err != nil {

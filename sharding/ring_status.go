@@ -114,6 +114,10 @@ func (c *ringController) writeStatus(ctx context.Context, config *shardv1.ShardC
 		conditions[i].ObservedGeneration = config.Generation
 	}
 	conditions = append(conditions, auditConditions(c.audit.latest(), len(members.shards) > 0, config.Status.Conditions)...)
+	if able := c.scaler.condition; able != nil {
+		able.ObservedGeneration = config.Generation
+		conditions = append(conditions, *able)
+	}
 	want := shardv1.ShardConfigStatus{
 		ObservedGeneration: config.Generation,
 		Shards:             int32(len(members.shards)),
@@ -123,7 +127,8 @@ func (c *ringController) writeStatus(ctx context.Context, config *shardv1.ShardC
 		RingGeneration:     max(config.Status.RingGeneration, c.generation),
 		Load:               c.meanLoad(members),
 	}
-	if statusUpToDate(config.Status, want, conditions) {
+	c.addDecisions(&want, &config.Status)
+	if statusUpToDate(config.Status, want, conditions) && sameDecisions(&config.Status, &want) {
 		return nil
 	}
 	status := applyv1.ShardConfigStatus().
@@ -133,6 +138,7 @@ func (c *ringController) writeStatus(ctx context.Context, config *shardv1.ShardC
 	if want.Load != nil {
 		status.WithLoad(*want.Load)
 	}
+	applyDecisions(status, &want)
 	for _, condition := range conditions {
 		status.WithConditions(conditionApply(condition, config.Status.Conditions))
 	}
@@ -213,6 +219,7 @@ func (c *ringController) forgetMetrics() {
 	for _, gauge := range []*prometheus.GaugeVec{
 		c.metrics.shards, c.metrics.loadAverage, c.metrics.shardLoad, c.metrics.unowned, c.metrics.unownedOldest,
 		c.metrics.ringGeneration, c.metrics.movesInFlight, c.metrics.frozen,
+		c.metrics.imbalance, c.metrics.largestShare, c.metrics.desired, c.metrics.forecastError,
 		c.metrics.auditObjects, c.metrics.auditLast, c.metrics.auditUnreported, c.metrics.coverageGaps,
 	} {
 		gauge.DeletePartialMatch(ring)

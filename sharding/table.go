@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	"github.com/shard-io/shard-controller/balancer"
 	"github.com/shard-io/shard-controller/ring"
 )
 
@@ -64,12 +65,17 @@ func givenTable(members []ring.Member, instances map[string]*shardv1.ShardInstan
 	return table
 }
 
-// nextTable returns the table for the members. It is prev itself if nothing is to change.
-func nextTable(prev *ring.Ring, members []ring.Member, instances map[string]*shardv1.ShardInstance) (*ring.Ring, error) {
+// nextTable returns the table for the members. It is prev itself if nothing is to change. slots is asked, if that is needed, for what the
+// slots of prev count.
+func nextTable(prev *ring.Ring, members []ring.Member, instances map[string]*shardv1.ShardInstance, slots func() []balancer.SlotLoad,
+) (*ring.Ring, error) {
 	next := givenTable(members, instances)
 	if next == nil {
+		if slices.Equal(prev.Members(), members) && isWhole(prev) {
+			return prev, nil
+		}
 		var err error
-		if next, err = prev.Assign(members); err != nil {
+		if next, err = balancer.Regroup(prev, members, slots()); err != nil {
 			return prev, err
 		}
 	}

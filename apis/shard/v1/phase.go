@@ -15,6 +15,8 @@ const (
 	ConditionStalled = "Stalled"
 	// ConditionOverlapping is True on the younger one of two rings that have a target in common.
 	ConditionOverlapping = "Overlapping"
+	// ConditionAbleToScale is True on a ring with a workload when the manager can give it as many replicas as are desired.
+	ConditionAbleToScale = "AbleToScale"
 	// ConditionCovered is True on a ring when its latest audit found for every object of every target a live owner, which holds it, and
 	// every child with its root.
 	ConditionCovered = "Covered"
