@@ -39,6 +39,7 @@ type settings struct {
 	loops       int // repetitions of what is compared with the bare loop
 	moving      int // objects with small states that migrate
 	large       int // objects with large states that migrate; twice as many for comparison
+	steps       int // how often load rises
 	runs        int // repetitions of migrations
 	rate        int // creates per second
 	rateFor     time.Duration
@@ -59,11 +60,12 @@ var measurements = []measurement{
 	{"memory", measureMemory},
 	{"migrate", measureMigrate},
 	{"migrate-large", measureLargeStates},
+	{"scale", measureScale},
 }
 
 func main() {
 	var s settings
-	flag.StringVar(&s.only, "only", "", "comma-separated: assign, latency, membership, memory, migrate, migrate-large; empty: all")
+	flag.StringVar(&s.only, "only", "", "comma-separated: assign, latency, membership, memory, migrate, migrate-large, scale; empty: all")
 	flag.StringVar(&s.jsonFile, "json", "", "file to write the figures to")
 	flag.StringVar(&s.logDir, "logs", "", "directory to keep the processes' logs in; empty: a temporary one")
 	flag.IntVar(&s.objects, "objects", 5000, "how many objects")
@@ -71,6 +73,7 @@ func main() {
 	flag.IntVar(&s.loops, "loops", 3, "how many times to compare with the bare loop")
 	flag.IntVar(&s.moving, "moving", 1000, "how many objects with small states migrate")
 	flag.IntVar(&s.large, "large", 100, "how many objects with large states migrate, and twice as many for comparison")
+	flag.IntVar(&s.steps, "steps", 20, "how many times load rises for the measurement of scaling")
 	flag.IntVar(&s.runs, "runs", 5, "how many times they do")
 	flag.IntVar(&s.rate, "rate", 100, "creates per second for the measurement of latency")
 	flag.DurationVar(&s.rateFor, "rate-for", 20*time.Second, "how long to create at that rate")

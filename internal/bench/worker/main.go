@@ -9,8 +9,11 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -36,6 +39,7 @@ type options struct {
 	journal                         string
 	restless                        int
 	every                           time.Duration
+	load                            string
 }
 
 func main() {
@@ -49,6 +53,7 @@ func main() {
 	flag.StringVar(&o.journal, "journal", "", "file to take down in when objects are reconciled, asked for and taken over; empty: none")
 	flag.IntVar(&o.restless, "restless", 0, "every n-th Secret is reconciled again and again; 0: none")
 	flag.DurationVar(&o.every, "every", 20*time.Millisecond, "how often that is")
+	flag.StringVar(&o.load, "load", "", "file with the load to report; empty: what is measured")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
@@ -58,13 +63,30 @@ func main() {
 	}
 }
 
+// readLoad returns the number in the file, which is not known if there is none.
+func readLoad(file string) float64 {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return math.NaN()
+	}
+	load, err := strconv.ParseFloat(strings.TrimSpace(string(text)), 64)
+	if err != nil {
+		return math.NaN()
+	}
+	return load
+}
+
 func run(ctx context.Context, o options) error {
 	cfg, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
 	if err != nil {
 		return err
 	}
 	cfg.QPS = -1
-	w, err := sharding.NewWorker(cfg, sharding.WorkerOptions{Ring: o.ring, Namespace: o.namespace, ID: o.id})
+	options := sharding.WorkerOptions{Ring: o.ring, Namespace: o.namespace, ID: o.id}
+	if o.load != "" {
+		options.Load = func() float64 { return readLoad(o.load) }
+	}
+	w, err := sharding.NewWorker(cfg, options)
 	if err != nil {
 		return err
 	}
