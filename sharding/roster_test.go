@@ -259,7 +259,7 @@ func TestRosterTakesTurns(t *testing.T) {
 	}
 	begins := func(i int) bool {
 		key, o := object(i)
-		began := r.begin(key, o, func(error) {})
+		began := r.begin(key, o, revocation(func(error) {}))
 		if began {
 			r.end(key)
 		}
@@ -271,7 +271,7 @@ func TestRosterTakesTurns(t *testing.T) {
 		}
 	}
 	busy, o := object(1)
-	r.begin(busy, o, func(error) {})
+	r.begin(busy, o, revocation(func(error) {}))
 	taken, waited := r.takeReady(2) // 0, and 2; 1 is at work
 	if len(taken) != 2 || taken[1].Name != "o-2" || len(waited) != 1 || waited[0] != busy {
 		t.Fatalf("taken %v, waited for %v", taken, waited)
