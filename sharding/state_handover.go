@@ -25,9 +25,19 @@ func (k *keeper) luggage(ctx context.Context, key types.NamespacedName, root met
 	if !k.stateful() || !ok || !now.of(root, k.ring()) || !now.ready && !planted("return-without-state") {
 		return luggage{change: keepAnnotation}, nil
 	}
+	// How large the state is shows when it has been exported.
+	if err := k.budget.acquire(ctx, k.transfer.MaxSize); err != nil {
+		return luggage{}, err
+	}
+	held := k.transfer.MaxSize
+	defer func() { k.budget.release(held) }()
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout(k.p.w.ring.get()))
 	defer cancel()
 	data, err := k.exports(ctx, key)
+	if spare := held - len(data); spare > 0 {
+		k.budget.release(spare)
+		held -= spare
+	}
 	if err != nil {
 		failed := 0
 		k.change(h, func(h *holding) { h.exports++; failed = h.exports })

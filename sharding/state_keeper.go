@@ -32,6 +32,7 @@ type keeper struct {
 	p        *processor
 	transfer StateTransfer // of a controller without state: the zero value
 	store    stateStore
+	budget   *stateBudget
 	jobs     workqueue.TypedRateLimitingInterface[stateJob]
 
 	mu   sync.Mutex
@@ -70,6 +71,7 @@ func newKeeper(p *processor) *keeper {
 	if p.controller.State != nil {
 		k.transfer = *p.controller.State
 	}
+	k.budget = newStateBudget(k.transfer.MaxSize)
 	return k
 }
 
@@ -167,6 +169,12 @@ func (k *keeper) take(ctx context.Context, key types.NamespacedName, h *holding,
 		return true
 	}
 	var state State
+	if err == nil && envelope.Secret != "" { // others are in the cache anyway
+		size := min(envelope.Size, k.budget.limit)
+		if err = k.budget.acquire(ctx, size); err == nil {
+			defer k.budget.release(size)
+		}
+	}
 	if err == nil {
 		if state, err = k.load(ctx, root, envelope); err == nil {
 			err = k.imports(ctx, key, state)
