@@ -43,10 +43,20 @@
 // [Worker.FencedConfig], and give informer and reconcile function to [Worker.Run]. [Controller] has the options: concurrency, batches,
 // backoff, children. The Worker starts the informers, keeps the queue, and calls the function for owned objects only.
 //
+// For each way of embedding there is an example that runs: typed, dynamic and metadata informers ([Worker.Run]); several kinds
+// ([Worker.Start]); several rings in one process ([Worker.FencedConfig]); controllers that are not sharded beside one that is
+// ([Worker.TweakListOptions]); a queue and loop of one's own ([Worker.Guard]). Package sharding/shardtest has what it takes to test them.
+//
 // # A client that only reads
 //
 // [ShardSelector], [AnyShard] and [Unassigned] are selectors for lists, watches and informers; [OwnerOf], [DrainTargetOf] and [EpochOf]
-// read what is written on an object.
+// read what is written on an object. The example of the package watches ShardInstances and predicts the owner of an object that does not
+// exist yet. That is exact as long as the strategy is consistent-hash, the ranges were all read after the last change, and every shard may
+// receive objects: none is joining, leaving, cordoned, silent, full or pinned to. For an object that exists its label is the answer.
+//
+// # When something is wrong
+//
+// [Worker.Check] says why a shard does nothing, and so does the log. The file docs/misuse.md has what there may be, and what to do.
 //
 // The file docs/protocol.md of the module has the protocol, the state machine, and what happens in each special case.
 package sharding
