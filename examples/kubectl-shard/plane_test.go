@@ -203,6 +203,11 @@ func TestOnARealControlPlane(t *testing.T) {
 		s.pair(fmt.Sprintf("tls-%02d", i))
 	}
 	s.awaitShards(3)
+	for deadline := time.Now().Add(time.Minute); s.kubectl("rebalance", "--dry-run").code != exitOK; time.Sleep(500 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("objects are to move after a minute")
+		}
+	}
 	// Verify waits for what is on its way, so that it finds nothing.
 	s.wants(s.kubectl("verify"), exitOK, "60 objects and 60 children on 3 live shards")
 
