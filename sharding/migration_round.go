@@ -320,11 +320,18 @@ func (r *migration) noteFailure(t *tally, target *rootTarget, root *metav1.Parti
 	}
 }
 
-// verify asks the target whether it works with what it has been given, once everything has come to rest. It returns at once: the
+// arrivingPatience is how many looks find the same states not acknowledged before the target is asked nevertheless: it acknowledges none whose
+// object it can't reconcile.
+const arrivingPatience = 4
+
+// verify asks the target whether it works with what it has been given, once nothing moves any more. It returns at once: the
 // next round looks for the answer.
 func (r *migration) verify(ctx context.Context, t tally) error {
-	if r.state.Verified || t.counts.Moving+t.counts.Arriving+t.counts.Refused+t.counts.Returning > 0 {
+	if r.state.Verified || t.counts.Moving+t.counts.Refused+t.counts.Returning > 0 {
 		return nil
+	}
+	if t.counts.Arriving > 0 && r.idle < arrivingPatience {
+		return nil // what is acknowledged changes its version, and would have to be asked for once more
 	}
 	if len(t.arrived) == 0 {
 		return r.tell(ctx, migrate.Verified{})
