@@ -3,6 +3,7 @@ package sharding
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -88,6 +89,9 @@ func (c *ringController) act(ctx context.Context, step workloadAction) error {
 	if err := c.workloads.setReplicas(ctx, s.workload, step.replicas); err != nil {
 		return err
 	}
+	c.trail.add(AuditRecord{
+		Action: AuditScaled, Ring: c.ring, From: strconv.Itoa(int(s.workload.replicas)), To: strconv.Itoa(int(step.replicas)), Cause: step.text,
+	})
 	c.event(corev1.EventTypeNormal, "Scaled", "Scale", "%s", clip(step.text))
 	return nil
 }

@@ -213,3 +213,28 @@ func TestAnswersAreLeftAsTheyAre(t *testing.T) {
 		}
 	}
 }
+
+func TestAuditLogHasScaling(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.scalingSpec(soon)
+		s.secrets(20)
+		var load dial
+		load.set(1)
+		s.deploy(2, load.shard)
+		var mu sync.Mutex
+		var first AuditRecord
+		s.runManager("m", func(o *ManagerOptions) {
+			o.AuditLog = func(r AuditRecord) {
+				mu.Lock()
+				defer mu.Unlock()
+				if r.Action == AuditScaled && first.Action == "" {
+					first = r
+				}
+			}
+		})
+		s.settle(90 * time.Second)
+		if first.Ring != simRing || first.From != "2" || first.To <= "2" || first.Cause == "" || !strings.HasPrefix(first.By, "m_") {
+			s.Errorf("the first record of scaling is %+v, want one of ring %s from 2 to more", first, simRing)
+		}
+	})
+}
