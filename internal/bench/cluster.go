@@ -155,8 +155,10 @@ func (c *cluster) createNamespace(ctx context.Context, name string, inRing bool)
 	return err
 }
 
-func (c *cluster) startManager() (*child.Process, error) {
-	return c.startProcess("manager", "manager", "--namespace="+ring, "--identity=manager", fmt.Sprintf("--concurrency=%d", c.settings.concurrency))
+func (c *cluster) startManager(flags ...string) (*child.Process, error) {
+	return c.startProcess("manager", "manager", append([]string{
+		"--namespace=" + ring, "--identity=manager", fmt.Sprintf("--concurrency=%d", c.settings.concurrency),
+	}, flags...)...)
 }
 
 func (c *cluster) startWorker(ring, id string, children bool, flags ...string) (*child.Process, error) {

@@ -49,6 +49,8 @@ type pauses struct {
 	gaps []float64
 	// taken is how many states were imported, and wrong how many of these had not as many hops as they should, or came more than once.
 	taken, wrong int
+	// doubled is how many objects the target began with before the source had ended.
+	doubled int
 }
 
 // pausesOf judges the journals of source and target over the time of one migration. restless says of which objects gaps mean something; hops
@@ -84,7 +86,11 @@ func pausesOf(source, target []note, begun time.Time, restless func(string) bool
 		if since, ok := asked[name]; ok {
 			p.rests = append(p.rests, milliseconds(at.Sub(since)))
 		}
-		if since, ok := last[name]; ok && restless(name) {
+		since, ok := last[name]
+		if ok && at.Before(since) {
+			p.doubled++
+		}
+		if ok && restless(name) {
 			p.gaps = append(p.gaps, milliseconds(at.Sub(since)))
 		}
 	}

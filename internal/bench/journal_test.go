@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -51,6 +52,11 @@ func TestPauses(t *testing.T) {
 	}
 	if got := pausesOf(source, target, begun, restless, 3); got.wrong != 2 {
 		t.Errorf("%d states had hops missing, want 2", got.wrong)
+	}
+	early := append(slices.Clone(target), note{at: time.Unix(5, 115e6), what: "begun", name: "b"}, note{at: time.Unix(5, 115e6), what: "begun", name: "a"})
+	slices.SortStableFunc(early, func(a, b note) int { return a.at.Compare(b.at) })
+	if got := pausesOf(source, early, begun, restless, 2); got.doubled != 1 {
+		t.Errorf("%d objects were at both, want a", got.doubled)
 	}
 	twice := append(target, target[3])
 	if got := pausesOf(source, twice, begun, restless, 2); got.wrong != 0 {

@@ -36,11 +36,17 @@ type pair struct {
 	manager  *child.Process
 	journals map[string]string
 	moves    int // migrations so far
+
+	managed []string            // flags of the manager
+	flags   map[string][]string // of one worker
 }
 
-// startPair makes the ring with n objects, all at the first worker.
-func (c *cluster) startPair(ctx context.Context, children bool, n int, flags ...string) (*pair, error) {
+// startPair makes the ring with n objects, all at the first worker. flags are those of both workers; change may add others, of one, or of the manager.
+func (c *cluster) startPair(ctx context.Context, children bool, n int, flags []string, change ...func(*pair)) (*pair, error) {
 	p := &pair{cluster: c, ring: ring, objects: "objects", ids: [2]string{"w-1", "w-2"}, workers: map[string]*child.Process{}, journals: map[string]string{}}
+	for _, f := range change {
+		f(p)
+	}
 	err := c.createRing(ctx, p.ring, children, func(config *v1.ShardConfig) { config.Spec.LoadBalanceStrategy = balancer.RoundRobin })
 	if err != nil {
 		return nil, err
@@ -55,7 +61,7 @@ func (c *cluster) startPair(ctx context.Context, children bool, n int, flags ...
 		if i > 0 {
 			break
 		}
-		if p.manager, err = c.startManager(); err != nil {
+		if p.manager, err = c.startManager(p.managed...); err != nil {
 			return nil, err
 		}
 		if err := c.waitReady(ctx, 1); err != nil {
@@ -70,7 +76,7 @@ func (c *cluster) startPair(ctx context.Context, children bool, n int, flags ...
 
 func (p *pair) join(ctx context.Context, id string, children bool, flags []string) (err error) {
 	p.journals[id] = filepath.Join(p.dir, id+".journal")
-	if p.workers[id], err = p.startWorker(p.ring, id, children, append([]string{"--journal=" + p.journals[id]}, flags...)...); err != nil {
+	if p.workers[id], err = p.startWorker(p.ring, id, children, append(append([]string{"--journal=" + p.journals[id]}, flags...), p.flags[id]...)...); err != nil {
 		return err
 	}
 	return p.waitActive(ctx, p.ring, id)
@@ -119,11 +125,14 @@ func (p *pair) migrate(ctx context.Context, most int64) (m migration, err error)
 	}
 	m.took = time.Since(m.begun)
 	after, err := countRequests(ctx, p.kube)
+	if err != nil {
+		return m, err
+	}
 	m.writes = after.since(before)
 	if m.status.Phase != "Succeeded" {
-		err = fmt.Errorf("migration %s is %s: %s %s", object.Name, m.status.Phase, m.status.Reason, m.status.LastError)
+		return m, fmt.Errorf("migration %s is %s: %s %s", object.Name, m.status.Phase, m.status.Reason, m.status.LastError)
 	}
-	return m, err
+	return m, nil
 }
 
 // ended waits for the end of a migration, by a watch.
@@ -168,7 +177,7 @@ func measureMigrate(ctx context.Context, c *cluster, s settings) (table, error) 
 }
 
 func migrateSmallStates(ctx context.Context, c *cluster, s settings, t *table) error {
-	p, err := c.startPair(ctx, true, s.moving, fmt.Sprintf("--state=%d", smallState), fmt.Sprintf("--restless=%d", restlessEach))
+	p, err := c.startPair(ctx, true, s.moving, []string{fmt.Sprintf("--state=%d", smallState), fmt.Sprintf("--restless=%d", restlessEach)})
 	if err != nil {
 		return err
 	}
@@ -188,7 +197,7 @@ func migrateSmallStates(ctx context.Context, c *cluster, s settings, t *table) e
 			return err
 		}
 		all.rests, all.gaps = append(all.rests, now.rests...), append(all.gaps, now.gaps...)
-		all.taken, all.wrong = all.taken+now.taken, all.wrong+now.wrong
+		all.taken, all.wrong, all.doubled = all.taken+now.taken, all.wrong+now.wrong, all.doubled+now.doubled
 		loop, patches, err := c.bareLoop(ctx, bareObjects, s.moving, 4)
 		if err != nil {
 			return err
@@ -205,6 +214,7 @@ func migrateSmallStates(ctx context.Context, c *cluster, s settings, t *table) e
 	addWrites(t, ms, s.moving)
 	t.add("states imported", float64(all.taken), "", number(float64(s.moving*s.runs)), "")
 	t.add("… of these lost on the way before, twice, or not what was exported", float64(all.wrong), "", "0", "")
+	t.add("objects that two workers had at once", float64(all.doubled), "", "0", "")
 	t.add("pause of an object that is always reconciled, p50", quantile(all.gaps, 0.5), "ms", "≤ 100 ms", fmt.Sprintf("last reconcile at the source → first at the target, %d moves", len(all.gaps)))
 	t.add("pause of an object that is always reconciled, p99", quantile(all.gaps, 0.99), "ms", "≤ 500 ms", "")
 	t.add("the source knows of the request → first reconcile at the target, p50", quantile(all.rests, 0.5), "ms", "", fmt.Sprintf("%d moves", len(all.rests)))

@@ -17,7 +17,7 @@ const largeState = 1 << 20
 // states when they are exported, so what they take is what moves.
 func measureLargeStates(ctx context.Context, c *cluster, s settings) (table, error) {
 	t := table{Title: fmt.Sprintf("Migration of %d and of %d objects with 1 MiB of state each", s.large, 2*s.large)}
-	p, err := c.startPair(ctx, false, 2*s.large, fmt.Sprintf("--state=%d", largeState))
+	p, err := c.startPair(ctx, false, 2*s.large, []string{fmt.Sprintf("--state=%d", largeState)})
 	if err != nil {
 		return t, err
 	}

@@ -113,6 +113,19 @@ func (h *hops) Forget(object types.NamespacedName) {
 	delete(h.have, object)
 }
 
+// picky refuses the states of every n-th object.
+type picky struct {
+	*hops
+	n int
+}
+
+func (p picky) Import(ctx context.Context, object types.NamespacedName, state sharding.State) error {
+	if each(object, p.n) {
+		return sharding.TerminalError(errors.New("it can't be imported here"))
+	}
+	return p.hops.Import(ctx, object, state)
+}
+
 // padded is the state of size bytes of an object: the number, and a pattern.
 func padded(object string, n uint64, size int) []byte {
 	data := make([]byte, size)
