@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math"
@@ -39,6 +40,7 @@ type options struct {
 	journal                         string
 	restless                        int
 	every                           time.Duration
+	refuse, fail                    int
 	load                            string
 }
 
@@ -54,6 +56,8 @@ func main() {
 	flag.IntVar(&o.restless, "restless", 0, "every n-th Secret is reconciled again and again; 0: none")
 	flag.DurationVar(&o.every, "every", 20*time.Millisecond, "how often that is")
 	flag.StringVar(&o.load, "load", "", "file with the load to report; empty: what is measured")
+	flag.IntVar(&o.refuse, "refuse", 0, "the state of every n-th Secret can't be imported here; 0: all can")
+	flag.IntVar(&o.fail, "fail", 0, "every n-th Secret can't be reconciled here; 0: all can")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
@@ -130,9 +134,9 @@ func (o options) observe(c *sharding.Controller) error {
 	}
 	states := newHops(o.state, j)
 	if o.state > 0 {
-		c.State = &sharding.StateTransfer{Exporter: states, Importer: states, Forgetter: states}
+		c.State = &sharding.StateTransfer{Exporter: states, Importer: picky{states, o.refuse}, Forgetter: states}
 	}
-	if j == nil && o.state == 0 && o.restless == 0 {
+	if j == nil && o.state == 0 && o.restless == 0 && o.fail == 0 {
 		return nil
 	}
 	if err := watchRequests(c.Informer, o.ring, j); err != nil {
@@ -142,15 +146,25 @@ func (o options) observe(c *sharding.Controller) error {
 	c.Reconcile = func(ctx context.Context, key types.NamespacedName) (sharding.Result, error) {
 		hops := states.begin(key)
 		j.note(noteBegun, key.Name, hops)
+		if each(key, o.fail) {
+			j.note(noteEnded, key.Name, hops)
+			return sharding.Result{}, sharding.TerminalError(errors.New("it can't be reconciled here"))
+		}
 		result, err := reconcile(ctx, key)
 		j.note(noteEnded, key.Name, hops)
-		var number int
-		if _, noNumber := fmt.Sscanf(key.Name, "secret-%d", &number); noNumber == nil && o.restless > 0 && number%o.restless == 0 {
+		if each(key, o.restless) {
 			result.RequeueAfter = o.every
 		}
 		return result, err
 	}
 	return nil
+}
+
+// each says whether an object is one of every n.
+func each(key types.NamespacedName, n int) bool {
+	var number int
+	_, err := fmt.Sscanf(key.Name, "secret-%d", &number)
+	return err == nil && n > 0 && number%n == 0
 }
 
 // create makes the child of a root, on its shard from the beginning.
