@@ -65,7 +65,7 @@ func (t *Tracker) TakeOver(ctx context.Context, id string) error {
 	if lookErr != nil {
 		return lookErr
 	}
-	if same(lease, now) || now != nil && RecordOf(now).Holder == t.holder || planted("take-from-the-living") {
+	if same(lease, now) || now != nil && RecordOf(now).Holder == t.holder {
 		if err = t.take(ctx, id, now); !isRefusal(err) {
 			return err
 		}
