@@ -339,6 +339,7 @@ func (s *sim) judgeSuccession(stale, successor string) (late func() int) {
 // the second lead until it has taken over a shard that the first believes in.
 func (s *sim) succession(pause func(*simManager, *pausedProcess)) (first, second *simManager, process *pausedProcess) {
 	s.config()
+	s.edit(configs, simNamespace, simRing, set(true, "spec", "rebalance", "dryRun")) // the next leader is not to move anything of its own accord
 	for i, root := range s.secrets(120) {
 		s.child(fmt.Sprintf("c%03d", i), "", root)
 	}
