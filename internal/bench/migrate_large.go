@@ -105,5 +105,5 @@ func (l *largeMoves) add(t *table, n int, before []float64) {
 		t.add(fmt.Sprintf("%d objects: peak of the %s", n, role), median(l.peaks[role]), "MiB", "", workers)
 	}
 	t.add(fmt.Sprintf("%d objects: peak of the manager", n), median(l.peaks["manager"]), "MiB", "", fmt.Sprintf("before the first migration: %s MiB", number(before[2])))
-	addWrites(t, l.writes, n)
+	addWrites(t, l.writes, n, "1")
 }
