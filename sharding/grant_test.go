@@ -77,7 +77,7 @@ func TestGrantEndsAsAContextDoes(t *testing.T) {
 				t.Cleanup(cancel)
 				return derived.Done()
 			},
-			"one with a value":  func(ctx context.Context) <-chan struct{} { return context.WithValue(ctx, "k", "v").Done() },
+			"one with a value":  func(ctx context.Context) <-chan struct{} { return context.WithValue(ctx, userKey{}, "v").Done() },
 			"with an AfterFunc": afterFunc,
 		} {
 			t.Run(name+", "+when, func(t *testing.T) {
@@ -102,7 +102,7 @@ func TestGrantEndsAsAContextDoes(t *testing.T) {
 				if fenced := errors.Is(g.grant.check(), ErrFenced); fenced != (g.model.Err() != nil) {
 					t.Errorf("fenced: %v", fenced)
 				}
-				if grantOf(context.WithValue(g.grant, "k", "v")) != g.grant {
+				if grantOf(context.WithValue(g.grant, userKey{}, "v")) != g.grant {
 					t.Error("it is not found in a context that is derived from it")
 				}
 			})

@@ -236,11 +236,11 @@ func TestMisuseOfStart(t *testing.T) {
 			return w, factory.Core().V1().Secrets().Informer()
 		}
 		var none context.Context
-		w, informer := made()
+		w, _ := made()
 		s.mentions("Start without a context", fmt.Sprint(w.Start(none)), "a context, are required")
 		s.mentions("Start without a controller", fmt.Sprint(w.Start(s.ctx)), "no controller was added")
 
-		w, informer = made()
+		w, informer := made()
 		if err := w.Add(Controller{Informer: informer, Reconcile: nothing, Resource: schema.GroupResource{Resource: "pods"}}); err != nil {
 			s.Fatal(err)
 		}

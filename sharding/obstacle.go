@@ -175,10 +175,10 @@ func (w *Worker) probe(ctx context.Context) {
 		return
 	}
 	for _, p := range w.processors {
-		for _, resource := range p.uncached() {
+		if missing := p.uncached(); len(missing) > 0 {
 			w.hindrance.clear()
 			asking, cancel := context.WithTimeout(ctx, obstacleLook)
-			_, err := w.objects(resource, metav1.NamespaceAll).List(asking, metav1.ListOptions{LabelSelector: w.Selector().String(), Limit: 1})
+			_, err := w.objects(missing[0], metav1.NamespaceAll).List(asking, metav1.ListOptions{LabelSelector: w.Selector().String(), Limit: 1})
 			cancel()
 			if err != nil {
 				w.hindrance.set(explained(err))

@@ -2,6 +2,7 @@ package memapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -293,8 +294,9 @@ func forbidden(r *Request) error {
 	if r.Namespace != "" {
 		where = fmt.Sprintf("in the namespace %q", r.Namespace)
 	}
-	return apierrors.NewForbidden(schema.GroupResource{Group: r.Resource.Group, Resource: resource}, r.Name,
-		fmt.Errorf("User %q cannot %s resource %q in API group %q %s", r.Actor, verb, resource, r.Resource.Group, where))
+	// The words are the API server's.
+	text := fmt.Sprintf("User %q cannot %s resource %q in API group %q %s", r.Actor, verb, resource, r.Resource.Group, where)
+	return apierrors.NewForbidden(schema.GroupResource{Group: r.Resource.Group, Resource: resource}, r.Name, errors.New(text))
 }
 
 // adopt gives the watch its fate.
