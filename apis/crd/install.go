@@ -78,10 +78,11 @@ func waitServed(ctx context.Context, client dynamic.Interface, name string) erro
 // isEstablished reads the conditions of a definition. A refused name is an error: it stays refused until somebody removes the other
 // definition.
 func isEstablished(definition *unstructured.Unstructured) (bool, error) {
-	conditions, _, err := unstructured.NestedSlice(definition.Object, "status", "conditions")
+	value, _, err := unstructured.NestedFieldNoCopy(definition.Object, "status", "conditions")
 	if err != nil {
 		return false, err
 	}
+	conditions, _ := value.([]any) // null as long as the server has not looked at the definition
 	established := false
 	for _, item := range conditions {
 		condition, _ := item.(map[string]any)
