@@ -23,7 +23,7 @@ test: controlplane ## Run all tests, with those on a real control plane
 	cd hack/images && go test .
 	go test -timeout 20m -p 1 $(PROCESS_TESTS)
 	cd examples/embed-controllerruntime && go test -count=1 -p 1 ./...
-	$(MAKE) sim SEEDS=8
+	$(MAKE) sim SEEDS=24
 
 # Not sharding and health: the race detector of Go 1.26 has crashed in the runtime of their simulations (testing/synctest).
 race: ## Run tests under the race detector

@@ -376,7 +376,7 @@ func (o *oracle) calm() bool { return o.troubles == 0 && time.Since(o.calmSince)
 // checkStill is P8 and P5: without a reason nothing moves; when a shard joins, everything that moves goes to it; when one
 // leaves, everything that moves is its.
 func (o *oracle) checkStill(was, is *rootTruth) {
-	if was.owner == "" || is.owner == "" {
+	if was.owner == "" || is.owner == "" || o.w.plan.load == nil { // where load is measured, the manager evens it out
 		return
 	}
 	if o.calm() {
