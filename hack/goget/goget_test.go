@@ -140,6 +140,39 @@ func TestGoGet(t *testing.T) {
 	}
 }
 
+// TestGoGetNested gets the adapter for controller-runtime, which is a module of its own, and this module by way of it.
+func TestGoGetNested(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds controller-runtime")
+	}
+	const folder = "sharding/ctrlruntime"
+	proxy := t.TempDir()
+	main, err := publish(proxy, root, version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { forget(t, main) })
+	nested, err := publish(proxy, filepath.Join(root, folder), version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { forget(t, nested) })
+	if len(nested.mod.Replace) > 0 || !slices.Contains(nested.files, "LICENSE") {
+		t.Errorf("the nested module replaces %v, and its files are %v", nested.mod.Replace, nested.files)
+	}
+	u := newUser(t, proxy, t.TempDir())
+	u.run("go", "get", nested.Version.String())
+	u.write("main.go", "package main\n\nimport (\n\t_ \""+main.Path+"/sharding\"\n\t_ \""+nested.Path+"\"\n)\n\nfunc main() {}\n")
+	u.run("go", "mod", "tidy")
+	u.run("go", "vet", ".", nested.Path)
+	u.run("go", "build", ".")
+	for _, p := range []*published{main, nested} {
+		if mod := u.run("go", "list", "-m", p.Path); strings.TrimSpace(mod) != p.Path+" "+version {
+			t.Errorf("the program was built with %q, not with what was published", mod)
+		}
+	}
+}
+
 // forget takes what was published out of the module cache.
 func forget(t *testing.T, p *published) {
 	cache, err := command(".", nil, "go", "env", "GOMODCACHE")

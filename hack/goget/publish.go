@@ -23,8 +23,9 @@ type published struct {
 	mod   *modfile.File
 }
 
-// publish puts the module in dir into the folder proxy as a module proxy would serve it. What git ignores is left out, as is
-// what the go command leaves out of every zip: nested modules, and vendored packages.
+// publish puts the module in dir into the folder proxy as a module proxy would serve it once it is released: what it needs of this
+// repository it requires in the same version, and it replaces nothing. What git ignores is left out, as is what the go command leaves
+// out of every zip: nested modules, and vendored packages.
 func publish(proxy, dir, version string) (*published, error) {
 	data, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 	if err != nil {
@@ -32,6 +33,9 @@ func publish(proxy, dir, version string) (*published, error) {
 	}
 	mod, err := modfile.Parse(filepath.Join(dir, "go.mod"), data, nil)
 	if err != nil {
+		return nil, err
+	}
+	if data, err = release(mod, version); err != nil {
 		return nil, err
 	}
 	p := &published{Version: module.Version{Path: mod.Module.Mod.Path, Version: version}, mod: mod}
@@ -46,6 +50,20 @@ func publish(proxy, dir, version string) (*published, error) {
 	files, err := tracked(dir)
 	if err != nil {
 		return nil, err
+	}
+	licensed := false
+	for i, f := range files {
+		licensed = licensed || f.Path() == "LICENSE"
+		if f.Path() == "go.mod" {
+			files[i] = released{f, data}
+		}
+	}
+	if !licensed { // as the go command does: a nested module has the licence of its repository
+		top, err := command(dir, nil, "git", "rev-parse", "--show-toplevel")
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, file{strings.TrimSpace(top), "LICENSE"})
 	}
 	var zipped bytes.Buffer
 	if err := modzip.Create(&zipped, p.Version, files); err != nil {
@@ -62,6 +80,40 @@ func publish(proxy, dir, version string) (*published, error) {
 		os.WriteFile(filepath.Join(at, version+".zip"), zipped.Bytes(), 0o644),
 	)
 }
+
+// release rewrites a go.mod: modules of this repository are required in the version that is published, instead of replaced by folders.
+func release(mod *modfile.File, version string) ([]byte, error) {
+	for _, r := range mod.Replace {
+		if !modfile.IsDirectoryPath(r.New.Path) {
+			continue
+		}
+		if err := errors.Join(mod.AddRequire(r.Old.Path, version), mod.DropReplace(r.Old.Path, r.Old.Version)); err != nil {
+			return nil, err
+		}
+	}
+	mod.Cleanup()
+	return mod.Format()
+}
+
+// released is a go.mod with other contents.
+type released struct {
+	modzip.File
+	data []byte
+}
+
+func (r released) Open() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.data)), nil }
+
+func (r released) Lstat() (os.FileInfo, error) {
+	info, err := r.File.Lstat()
+	return sized{info, int64(len(r.data))}, err
+}
+
+type sized struct {
+	os.FileInfo
+	size int64
+}
+
+func (s sized) Size() int64 { return s.size }
 
 // tracked returns the files of the module in dir that git knows or would add, without those of nested modules.
 func tracked(dir string) ([]modzip.File, error) {
