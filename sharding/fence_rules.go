@@ -103,7 +103,7 @@ func (w *Worker) permitsCollection(selector string) error {
 
 // permits says whether this shard owns a root, as far as this process knows.
 func (p *processor) permits(key types.NamespacedName) error {
-	if !p.roster.holds(key, p.cached(key)) {
+	if !p.roster.holds(key) {
 		return errNotOwned
 	}
 	return nil

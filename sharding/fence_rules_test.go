@@ -268,7 +268,7 @@ func BenchmarkFence(b *testing.B) {
 }
 
 func benchProcessor(w *Worker, informer cache.SharedIndexInformer) *processor {
-	return &processor{
-		w: w, controller: Controller{Informer: informer}, target: &target{resource: secrets}, roster: newRoster("r", "a"), epochs: newEpochs("r"),
-	}
+	p := &processor{w: w, controller: Controller{Informer: informer}, target: &target{resource: secrets}, epochs: newEpochs("r")}
+	p.roster = newRoster("r", "a", p.cached)
+	return p
 }

@@ -165,15 +165,14 @@ func (d *drainer) dispatch(ctx context.Context, jobs chan<- handoverJob) {
 
 // settle tells the roster how a hand-over ended, and sees to what follows.
 func (d *drainer) settle(ctx context.Context, key types.NamespacedName, s settlement) {
-	isCached := func() bool { return d.p.raw(key) != nil }
 	if s.retry {
 		time.AfterFunc(d.tried(key), func() {
-			d.p.roster.settle(key, s, isCached)
+			d.p.roster.settle(key, s)
 			d.wake()
 		})
 		return
 	}
-	d.p.roster.settle(key, s, isCached)
+	d.p.roster.settle(key, s)
 	d.p.w.changed()
 	d.mu.Lock()
 	since, known := d.since[key]

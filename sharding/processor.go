@@ -54,7 +54,6 @@ func newProcessor(w *Worker, c Controller, t *target) *processor {
 		w: w, controller: c, target: t,
 		lanes:    newLanes(),
 		departed: workqueue.NewTypedRateLimitingQueue(backoff()),
-		roster:   newRoster(w.options.Ring, w.options.ID),
 		failures: newFailures(c.MaxFailures, c.MaxPanics),
 		arrivals: newArrivals(),
 		epochs:   newEpochs(w.options.Ring),
@@ -66,6 +65,7 @@ func newProcessor(w *Worker, c Controller, t *target) *processor {
 			Queue: workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[types.NamespacedName]{Queue: p.lanes}),
 		}),
 	})
+	p.roster = newRoster(w.options.Ring, w.options.ID, p.cached)
 	p.drainer = newDrainer(p)
 	p.keeper = newKeeper(p)
 	return p
@@ -187,17 +187,14 @@ func (p *processor) session() *session {
 
 // admit reports whether an object may be reconciled now, and notes that it is. One that was acquired has its state imported first.
 func (p *processor) admit(granted *grant, key types.NamespacedName) bool {
-	obj := p.cached(key)
-	if !p.childrenSeen(key, obj) {
-		return false
-	}
-	if !p.roster.begin(key, obj, granted) {
+	obj, ok := p.roster.begin(key, granted)
+	if !ok {
 		if p.keeper.holds(key) && p.roster.left(key, obj) {
 			p.keeper.drop(key)
 		}
 		return false
 	}
-	if p.keeper.prepare(granted, key, obj) {
+	if p.childrenSeen(key, obj) && p.keeper.prepare(granted, key, obj) {
 		p.issue(granted, key, obj)
 		return true
 	}

@@ -251,7 +251,9 @@ func TestPlannerHolds(t *testing.T) {
 				wants(s, "moves", s.moves()-before, int64(0))
 				wants(s, "reason", s.planReason(), string(c.want))
 				rounds = testutil.ToFloat64(m.metrics.planDecisions.WithLabelValues(simRing, string(c.want))) - rounds
-				wants(s, "rounds in three minutes, one every ten seconds", rounds, 18)
+				if rounds < 14 || rounds > 19 {
+					t.Errorf("%v rounds in three minutes, want about one every ten seconds", rounds)
+				}
 			})
 		})
 	}

@@ -24,6 +24,9 @@ var (
 type roster struct {
 	shard        string
 	owner, drain string // the labels of the ring
+	// cached is what the cache shows of an object. It is called while the roster is locked: what was read before could be given away, and
+	// gone from the cache, by the time at which it is decided upon.
+	cached func(key types.NamespacedName) metav1.Object
 
 	mu      sync.Mutex
 	entries map[types.NamespacedName]*rosterEntry
@@ -64,8 +67,8 @@ type drainRequest struct {
 // leaves says whether no reconcile may begin because of the request.
 func (d *drainRequest) leaves() bool { return d != nil && d.closed }
 
-func newRoster(ring, shard string) *roster {
-	return &roster{shard: shard, owner: OwnerLabel(ring), drain: DrainLabel(ring), entries: map[types.NamespacedName]*rosterEntry{}}
+func newRoster(ring, shard string, cached func(key types.NamespacedName) metav1.Object) *roster {
+	return &roster{cached: cached, shard: shard, owner: OwnerLabel(ring), drain: DrainLabel(ring), entries: map[types.NamespacedName]*rosterEntry{}}
 }
 
 // observation says what follows from a state of an object that the cache has shown.
@@ -152,13 +155,19 @@ func (r *roster) revoke(entry *rosterEntry) {
 	}
 }
 
-// begin reports whether a reconcile of the object may start, given what the cache shows of it (nil: nothing), and
-// notes that it has. It is cancelled if the right to act ends before end is called.
-func (r *roster) begin(key types.NamespacedName, cached metav1.Object, reconcile revocable) bool {
+// begin reports whether a reconcile of the object may start, and notes that it has. It is cancelled if the right to act ends before end is
+// called. cached is what the cache shows of the object, nil for nothing.
+func (r *roster) begin(key types.NamespacedName, reconcile revocable) (cached metav1.Object, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	cached = r.cached(key)
 	entry := r.entry(key)
 	defer r.tidy(key, entry)
+	return cached, r.start(entry, cached, reconcile)
+}
+
+// start is called with the lock.
+func (r *roster) start(entry *rosterEntry, cached metav1.Object, reconcile revocable) bool {
 	if entry.flight != nil || entry.drain.leaves() {
 		entry.missed = entry.borrowed
 		return false
@@ -167,35 +176,37 @@ func (r *roster) begin(key types.NamespacedName, cached metav1.Object, reconcile
 		if !entry.gone {
 			return false
 		}
-	} else {
-		owner := cached.GetLabels()[r.owner]
-		stale := entry.given != "" && !newerThan(cached.GetResourceVersion(), entry.given)
-		if owner != r.shard || stale {
-			return false
-		}
+	} else if !r.owns(entry, cached) {
+		return false
 	}
 	entry.gone = false
 	entry.flight, entry.over = reconcile, false
 	return true
 }
 
-// holds reports whether this shard owns the object, given what the cache shows of it (nil: nothing), and does not just give it away.
-func (r *roster) holds(key types.NamespacedName, cached metav1.Object) bool {
+// owns reports whether the object is ours, going by what the cache shows of it and by what this shard has given away. It is called with
+// the lock.
+func (r *roster) owns(entry *rosterEntry, cached metav1.Object) bool {
+	stale := entry.given != "" && !newerThan(cached.GetResourceVersion(), entry.given)
+	return cached.GetLabels()[r.owner] == r.shard && !stale
+}
+
+// holds reports whether this shard owns the object, and does not just give it away.
+func (r *roster) holds(key types.NamespacedName) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	entry := r.entries[key]
 	if entry == nil {
 		entry = &rosterEntry{}
 	}
-	switch {
-	case entry.flight != nil:
+	if entry.flight != nil {
 		return !entry.over // also of an object that was deleted
-	case entry.drain.leaves() || cached == nil:
+	}
+	if entry.drain.leaves() {
 		return false
 	}
-	owner := cached.GetLabels()[r.owner]
-	stale := entry.given != "" && !newerThan(cached.GetResourceVersion(), entry.given)
-	return owner == r.shard && !stale
+	cached := r.cached(key)
+	return cached != nil && r.owns(entry, cached)
 }
 
 // end notes that a reconcile has returned. It reports whether the object is now ready to be handed over.
@@ -296,9 +307,8 @@ type settlement struct {
 	// None of these: the object stays, or is gone.
 }
 
-// settle notes how the hand-over of an object ended. isCached reports whether the cache still shows the object; it is called
-// while the roster is locked, so that a removal from the cache is noted by forget either before or after, but not lost.
-func (r *roster) settle(key types.NamespacedName, s settlement, isCached func() bool) {
+// settle notes how the hand-over of an object ended. A removal from the cache is noted by forget either before or after, but not lost.
+func (r *roster) settle(key types.NamespacedName, s settlement) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	entry := r.entry(key)
@@ -309,7 +319,7 @@ func (r *roster) settle(key types.NamespacedName, s settlement, isCached func() 
 		r.ready = append(r.ready, key)
 	case s.given != "":
 		entry.drain = nil
-		if isCached() {
+		if r.cached(key) != nil {
 			entry.given = s.given
 		}
 	default:
@@ -318,14 +328,17 @@ func (r *roster) settle(key types.NamespacedName, s settlement, isCached func() 
 }
 
 // borrow is begin for somebody who reads the state of an object between two reconciles; giveBack is called at the end.
-func (r *roster) borrow(key types.NamespacedName, cached metav1.Object, cancel context.CancelCauseFunc) bool {
-	if !r.begin(key, cached, revocation(cancel)) {
-		return false
-	}
+func (r *roster) borrow(key types.NamespacedName, cancel context.CancelCauseFunc) (cached metav1.Object, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.entry(key).borrowed = true
-	return true
+	entry := r.entry(key)
+	defer r.tidy(key, entry)
+	cached = r.cached(key)
+	if cached == nil || !r.start(entry, cached, revocation(cancel)) {
+		return nil, false
+	}
+	entry.borrowed = true
+	return cached, true
 }
 
 // giveBack reports whether the object is now ready to be handed over, and whether it should have been reconciled meanwhile.

@@ -47,7 +47,8 @@ func (s *rosterScript) step(words []string) string {
 		s.roster.deleted(rosterKey)
 	case "begin":
 		cancel := revocation(func(err error) { s.causes = append(s.causes, err) })
-		return fmt.Sprint(s.roster.begin(rosterKey, s.cached, cancel))
+		_, ok := s.roster.begin(rosterKey, cancel)
+		return fmt.Sprint(ok)
 	case "end":
 		return fmt.Sprintf("ready=%v", s.roster.end(rosterKey))
 	case "force":
@@ -59,11 +60,11 @@ func (s *rosterScript) step(words []string) string {
 		taken, waited := s.roster.takeReady(100)
 		return strings.TrimSpace(fmt.Sprint(len(taken)) + strings.Repeat(" waits", len(waited)))
 	case "given": // the hand-over was written as VERSION
-		s.roster.settle(rosterKey, settlement{given: words[1]}, func() bool { return s.cached != nil })
+		s.roster.settle(rosterKey, settlement{given: words[1]})
 	case "stays":
-		s.roster.settle(rosterKey, settlement{}, func() bool { return s.cached != nil })
+		s.roster.settle(rosterKey, settlement{})
 	case "retry":
-		s.roster.settle(rosterKey, settlement{retry: true}, func() bool { return s.cached != nil })
+		s.roster.settle(rosterKey, settlement{retry: true})
 	case "distrust":
 		s.roster.distrust(rosterKey, s.cached, words[1])
 	case "reset":
@@ -243,23 +244,27 @@ func TestRoster(t *testing.T) {
 			see z a -> work`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			(&rosterScript{t: t, roster: newRoster("r", "a")}).play(steps)
+			s := &rosterScript{t: t}
+			s.roster = newRoster("r", "a", func(types.NamespacedName) metav1.Object { return s.cached })
+			s.play(steps)
 		})
 	}
 }
 
 // While a thousand objects are to be handed over, those whose turn has not come go on being reconciled.
 func TestRosterTakesTurns(t *testing.T) {
-	r := newRoster("r", "a")
+	objects := map[types.NamespacedName]metav1.Object{}
+	r := newRoster("r", "a", func(key types.NamespacedName) metav1.Object { return objects[key] })
 	object := func(i int) (types.NamespacedName, metav1.Object) {
 		o := &metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprint("o-", i), ResourceVersion: fmt.Sprint(i), Labels: map[string]string{
 			"shard.io/r": "a", "drain.shard.io/r": "b",
 		}}
+		objects[keyOf(o)] = o
 		return keyOf(o), o
 	}
 	begins := func(i int) bool {
-		key, o := object(i)
-		began := r.begin(key, o, revocation(func(error) {}))
+		key, _ := object(i)
+		_, began := r.begin(key, revocation(func(error) {}))
 		if began {
 			r.end(key)
 		}
@@ -270,8 +275,8 @@ func TestRosterTakesTurns(t *testing.T) {
 			t.Fatalf("%s is not to be handed over", key)
 		}
 	}
-	busy, o := object(1)
-	r.begin(busy, o, revocation(func(error) {}))
+	busy, _ := object(1)
+	r.begin(busy, revocation(func(error) {}))
 	taken, waited := r.takeReady(2) // 0, and 2; 1 is at work
 	if len(taken) != 2 || taken[1].Name != "o-2" || len(waited) != 1 || waited[0] != busy {
 		t.Fatalf("taken %v, waited for %v", taken, waited)
@@ -289,5 +294,31 @@ func TestRosterTakesTurns(t *testing.T) {
 	}
 	if taken, _ = r.takeReady(9); len(taken) != 2 || r.waiting() {
 		t.Errorf("taken %v, want the other two", taken)
+	}
+}
+
+// What the cache shows is looked at while the roster is locked. If it were read before, the object could be given away in between, and be
+// gone from the cache, so that nothing would be left to tell that what was read is of the past.
+func TestRosterLooksWhileItIsLocked(t *testing.T) {
+	looks, unlocked := 0, 0
+	var r *roster
+	r = newRoster("r", "a", func(types.NamespacedName) metav1.Object {
+		looks++
+		if r.mu.TryLock() {
+			unlocked++
+			r.mu.Unlock()
+		}
+		return &metav1.ObjectMeta{Namespace: "ns", Name: "o", ResourceVersion: "1", Labels: map[string]string{"shard.io/r": "a"}}
+	})
+	r.holds(rosterKey)
+	if _, ok := r.borrow(rosterKey, func(error) {}); !ok {
+		t.Error("an object of ours can't be borrowed")
+	}
+	r.giveBack(rosterKey)
+	if _, ok := r.begin(rosterKey, revocation(func(error) {})); !ok {
+		t.Error("no reconcile of an object of ours begins")
+	}
+	if looks != 3 || unlocked != 0 {
+		t.Errorf("%d looks, %d of them without the lock", looks, unlocked)
 	}
 }

@@ -63,14 +63,18 @@ func (k *keeper) flushOne(ctx context.Context, key types.NamespacedName) error {
 			return nil
 		}
 		reading, cancel := context.WithCancelCause(ctx)
-		if !k.p.roster.borrow(key, root, cancel) {
+		root, ok = k.p.roster.borrow(key, cancel)
+		if !ok {
 			cancel(nil)
 			if pause(ctx, childrenPoll); ctx.Err() != nil {
 				return ctx.Err()
 			}
 			continue // its reconcile is in flight
 		}
-		changed, err := k.capture(reading, key, h)
+		changed, err := false, error(nil)
+		if now.of(root, k.ring()) {
+			changed, err = k.capture(reading, key, h)
+		}
 		if ready, _ := k.p.roster.giveBack(key); ready {
 			k.p.drainer.wake()
 		}

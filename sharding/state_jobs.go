@@ -147,13 +147,15 @@ func (k *keeper) save(ctx context.Context, key types.NamespacedName, h *holding,
 
 // lookAt takes the state of an object between two reconciles of it.
 func (k *keeper) lookAt(ctx context.Context, key types.NamespacedName, h *holding) {
-	root := k.p.cached(key)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if root == nil || !h.of(root, k.ring()) || !k.p.roster.borrow(key, root, cancel) {
+	root, ok := k.p.roster.borrow(key, cancel)
+	if !ok {
 		return // it is being reconciled, which asks for a checkpoint at the end, or handed over, which exports
 	}
-	k.checkpoint(ctx, key, h)
+	if h.of(root, k.ring()) {
+		k.checkpoint(ctx, key, h)
+	}
 	ready, missed := k.p.roster.giveBack(key)
 	if ready {
 		k.p.drainer.wake()
