@@ -63,7 +63,7 @@ func (p *processor) OnDelete(obj any) {
 	p.arrivals.settled(key)
 	p.failures.clear(key)
 	p.queue.Forget(key)
-	p.lanes.takeUrgent(key)
+	p.lanes.calm(key)
 	p.controller.guard.lost(key)
 	if p.keeper.holds(key) {
 		p.queue.Add(key) // so that what is held of it is dropped

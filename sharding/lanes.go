@@ -37,6 +37,13 @@ func (l *lanes) hurry(key types.NamespacedName) {
 	l.urgent[key] = struct{}{}
 }
 
+// calm takes hurry back: the object is not here any more.
+func (l *lanes) calm(key types.NamespacedName) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.urgent, key)
+}
+
 // takeUrgent reports whether the key was to hurry, and forgets it. It is called with the lock.
 func (l *lanes) takeUrgent(key types.NamespacedName) bool {
 	_, urgent := l.urgent[key]

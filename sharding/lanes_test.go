@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,6 +52,45 @@ func TestLanes(t *testing.T) {
 		if len(l.urgent)+len(l.waiting) > 0 {
 			t.Errorf("%s: kept %v %v", c.do, l.urgent, l.waiting)
 		}
+	}
+}
+
+// The goroutines of the informer say what hurries and what does not any more, while others add to the queue and take from it.
+func TestLanesFromManyGoroutines(t *testing.T) {
+	l := newLanes()
+	queue := workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[types.NamespacedName]{Queue: l})
+	const rounds = 20000
+	key := func(i int) types.NamespacedName { return types.NamespacedName{Name: fmt.Sprint(i % 50)} }
+	var all sync.WaitGroup
+	for _, do := range []func(i int){
+		func(i int) { l.hurry(key(i)) },
+		func(i int) { l.calm(key(i)) },
+		func(i int) { queue.Add(key(i)) },
+		func(i int) { queue.Add(key(i + 25)) },
+	} {
+		all.Go(func() {
+			for i := range rounds {
+				do(i)
+			}
+		})
+	}
+	taken := make(chan int)
+	go func() {
+		n := 0
+		for {
+			key, shutdown := queue.Get()
+			if shutdown {
+				taken <- n
+				return
+			}
+			n++
+			queue.Done(key)
+		}
+	}()
+	all.Wait()
+	queue.ShutDownWithDrain()
+	if n := <-taken; n < 50 || queue.Len() > 0 {
+		t.Errorf("%d taken, %d left", n, queue.Len())
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 type applier struct {
 	*testing.T
 	*Server
-	fast int
 }
 
 func newApplier(t *testing.T, again bool) *applier {
