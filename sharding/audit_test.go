@@ -332,7 +332,9 @@ func TestAuditInParts(t *testing.T) {
 		wants(s, "objects", audit.latest().objects, 300)
 		wants(s, "children", audit.latest().children, 300)
 		s.blind(m)
-		s.settle(500 * time.Millisecond) // no pass is to come in between
+		for last := audit.latest(); audit.latest() == last; { // no pass is to be under way
+			s.settle(100 * time.Millisecond)
+		}
 		for i := range 300 {
 			s.label(configMaps, fmt.Sprintf("c%03d", i), OwnerLabel(simRing), "astray")
 		}
