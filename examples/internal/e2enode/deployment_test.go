@@ -1,0 +1,81 @@
+package e2enode
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+func patchOf(data map[string][]byte) []byte {
+	patch, err := json.Marshal(map[string]any{"data": data})
+	if err != nil {
+		panic(err) // bytes can always be written
+	}
+	return patch
+}
+
+// restart is kubectl rollout restart; it returns when the rollout is complete.
+func (s *story) restart(name string) {
+	s.Helper()
+	patch := fmt.Appendf(nil, `{"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":%q}}}}}`, time.Now().Format(time.RFC3339Nano))
+	_, err := s.kube.AppsV1().Deployments(namespace).Patch(s.Context(), name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	s.must(err)
+	s.eventually("the Deployment is rolled out", func(ctx context.Context) error { return s.rolledOut(ctx, name) })
+}
+
+func (s *story) rolledOut(ctx context.Context, name string) error {
+	d, err := s.kube.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if complete(d) {
+		return nil
+	}
+	return fmt.Errorf("%d Pods, %d updated, %d ready, want %d", d.Status.Replicas, d.Status.UpdatedReplicas, d.Status.ReadyReplicas, *d.Spec.Replicas)
+}
+
+func complete(d *appsv1.Deployment) bool {
+	want := *d.Spec.Replicas
+	return d.Status.ObservedGeneration >= d.Generation && d.Status.Replicas == want && d.Status.UpdatedReplicas == want && d.Status.ReadyReplicas == want
+}
+
+// toDeployment changes from the one variant to the other: both run for a moment, then the StatefulSet goes.
+func (s *story) toDeployment() {
+	begun := time.Now()
+	s.apply(withJournal(s.render(filepath.Join(deploy, "worker-deployment"))))
+	s.eventually("the Deployment is rolled out", func(ctx context.Context) error { return s.rolledOut(ctx, "worker") })
+	policy := metav1.DeletePropagationForeground
+	s.must(s.kube.AppsV1().StatefulSets(namespace).Delete(s.Context(), "worker", metav1.DeleteOptions{PropagationPolicy: &policy}))
+	s.eventually("the Deployment's workers have all Secrets", func(ctx context.Context) error {
+		if err := s.running("worker", workers)(ctx); err != nil {
+			return err
+		}
+		return s.owned(workers)(ctx)
+	})
+	s.note("StatefulSet replaced by the Deployment", "%.1f s", time.Since(begun).Seconds())
+}
+
+// rollDeployment restarts workers whose names do not matter.
+func (s *story) rollDeployment() {
+	begun := time.Now()
+	s.restart("worker")
+	s.eventually("the workers are ready, and all Secrets have an owner", func(ctx context.Context) error {
+		if err := s.running("worker", workers)(ctx); err != nil {
+			return err
+		}
+		return s.owned(workers)(ctx)
+	})
+	s.must(s.line.Look(s.Context()))
+	byName := moves(s.line, begun)
+	largest, total := most(byName)
+	s.note("Deployment restarted, Pod by Pod", "%.1f s, %d moves of %d Secrets, %d of one at most", time.Since(begun).Seconds(), total, len(byName), largest)
+	if largest > 1 {
+		s.Errorf("a Secret has moved %d times in one rolling restart", largest)
+	}
+}
