@@ -13,6 +13,7 @@
 //     raises the epoch. It hands its children to whom it wants, and takes nobody's.
 //   - A manager changes labels and annotations of rings, and nothing else; when it changes an owner the epoch grows.
 //   - Others change neither owner nor any label or annotation of the ring. All else they may do, as RBAC allows.
+//   - A worker writes the Lease and the ShardInstance of its own shard, and no other one's in the namespace of the ring.
 //   - The garbage collector, the namespace controller and kubelets are not hindered. Controllers of kube-system may copy a root's labels
 //     to its children.
 //

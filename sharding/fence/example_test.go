@@ -42,6 +42,8 @@ func ExampleObjects() {
 	// Output:
 	// ValidatingAdmissionPolicy auditor.shop.fence.shard.io
 	// ValidatingAdmissionPolicyBinding auditor.shop.fence.shard.io
+	// ValidatingAdmissionPolicy auditor.shop.shards.shard.io
+	// ValidatingAdmissionPolicyBinding auditor.shop.shards.shard.io
 }
 
 func ExampleOptions_mistakes() {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -65,11 +66,13 @@ func Uninstall(ctx context.Context, client kubernetes.Interface, namespace, ring
 		return err
 	}
 	api := client.AdmissionregistrationV1()
-	if err := api.ValidatingAdmissionPolicyBindings().Delete(ctx, name, options); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("fence: deleting ValidatingAdmissionPolicyBinding %s: %w", name, err)
-	}
-	if err := api.ValidatingAdmissionPolicies().Delete(ctx, name, options); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("fence: deleting ValidatingAdmissionPolicy %s: %w", name, err)
+	for _, name := range []string{fencing.Shards(namespace, ring), name} {
+		if err := api.ValidatingAdmissionPolicyBindings().Delete(ctx, name, options); err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("fence: deleting ValidatingAdmissionPolicyBinding %s: %w", name, err)
+		}
+		if err := api.ValidatingAdmissionPolicies().Delete(ctx, name, options); err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("fence: deleting ValidatingAdmissionPolicy %s: %w", name, err)
+		}
 	}
 	return wait(ctx, client, namespace, ring, false)
 }
@@ -117,10 +120,27 @@ func apply(ctx context.Context, client kubernetes.Interface, object runtime.Obje
 	return nil
 }
 
-// wait returns when the fence is, or is not, in force.
+// wait returns when the fence is, or is not, in force: both of its policies.
 func wait(ctx context.Context, client kubernetes.Interface, namespace, ring string, wanted bool) error {
+	for _, p := range []struct {
+		policy string
+		lease  *coordinationv1.Lease
+	}{
+		{Name(namespace, ring), fencing.ProbeLease(ring, sharding.OwnerLabel(ring))},
+		{fencing.Shards(namespace, ring), fencing.ShardsProbeLease(ring)},
+	} {
+		ask := func() (bool, error) { return probe(ctx, client, namespace, ring, p.policy, p.lease) }
+		if err := agreed(ctx, p.policy, wanted, ask); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// agreed returns when a policy is, or is not, in force.
+func agreed(ctx context.Context, policy string, wanted bool, ask func() (bool, error)) error {
 	for agreed := 0; agreed < agreement; {
-		enforced, err := probe(ctx, client, namespace, ring)
+		enforced, err := ask()
 		switch {
 		case err == nil && enforced == wanted:
 			agreed++
@@ -131,17 +151,17 @@ func wait(ctx context.Context, client kubernetes.Interface, namespace, ring stri
 		agreed = 0
 		select {
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("fence: waiting for ValidatingAdmissionPolicy %s: %w", Name(namespace, ring), context.Cause(ctx)), err)
+			return errors.Join(fmt.Errorf("fence: waiting for ValidatingAdmissionPolicy %s: %w", policy, context.Cause(ctx)), err)
 		case <-time.After(pollInterval):
 		}
 	}
 	return nil
 }
 
-// probe asks for what the fence has to refuse, and would not be done if it did not.
-func probe(ctx context.Context, client kubernetes.Interface, namespace, ring string) (enforced bool, err error) {
-	_, err = client.CoordinationV1().Leases(namespace).Create(ctx, fencing.ProbeLease(ring, sharding.OwnerLabel(ring)), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-	if rule, refused := fencing.Refusal(err, namespace, ring); refused {
+// probe asks for what the policy has to refuse, and would not be done if it did not.
+func probe(ctx context.Context, client kubernetes.Interface, namespace, ring, policy string, lease *coordinationv1.Lease) (enforced bool, err error) {
+	_, err = client.CoordinationV1().Leases(namespace).Create(ctx, lease, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	if rule, refused := fencing.RefusalBy(err, policy, ring); refused {
 		return rule == fencing.ProbeRule, nil
 	}
 	if err != nil && !apierrors.IsAlreadyExists(err) {

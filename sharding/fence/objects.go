@@ -17,12 +17,14 @@ import (
 // namespaceLabel is, beside [sharding.RingLabel], on all objects of a fence: the namespace of the ring.
 const namespaceLabel = "shard.io/ring-namespace"
 
-// Name is the name of the policy of a ring, of its binding, and of the policy that restores labels and its binding. The ring and the
-// namespace of its ShardConfig are in it, so the fences of two rings never touch.
+// Name is the name of the policy of a ring, of its binding, and of the policy that restores labels and its binding. That of the policy for
+// Leases and ShardInstances has "shards" instead of "fence" in it. The ring and the namespace of its ShardConfig are in both, so the
+// fences of two rings never touch.
 func Name(namespace, ring string) string { return fencing.Policy(namespace, ring) }
 
-// Objects returns the fence of the ring: a ValidatingAdmissionPolicy and its binding, and with [Options.RestoreLabels] a
-// MutatingAdmissionPolicy and its binding, in the order in which they are to be created. It is a pure function: same arguments, same objects. It
+// Objects returns the fence of the ring: a ValidatingAdmissionPolicy for the objects of the ring and one for the Leases and
+// ShardInstances of its shards, each with its binding, and with [Options.RestoreLabels] a MutatingAdmissionPolicy and its
+// binding, in the order in which they are to be created. It is a pure function: same arguments, same objects. It
 // returns an error that names what is wrong in config or options.
 //
 // The fence depends on the name, the namespace, the targets and the workload of the config: it is made anew when one of them changes.
@@ -33,22 +35,11 @@ func Objects(config *shardv1.ShardConfig, o Options) ([]runtime.Object, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	name, meta := Name(config.Namespace, config.Name), metadata(config)
-	objects := []runtime.Object{
-		&admissionv1.ValidatingAdmissionPolicy{
-			TypeMeta:   typeOf("ValidatingAdmissionPolicy"),
-			ObjectMeta: meta,
-			Spec:       validating(config, o),
-		},
-		&admissionv1.ValidatingAdmissionPolicyBinding{
-			TypeMeta:   typeOf("ValidatingAdmissionPolicyBinding"),
-			ObjectMeta: meta,
-			Spec: admissionv1.ValidatingAdmissionPolicyBindingSpec{
-				PolicyName: name, ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny},
-			},
-		},
-	}
+	objects := bound(config, Name(config.Namespace, config.Name), validating(config, o))
+	objects = append(objects, bound(config, fencing.Shards(config.Namespace, config.Name), ofShards(config, o))...)
 	if o.RestoreLabels {
+		name := Name(config.Namespace, config.Name)
+		meta := metadata(config, name)
 		objects = append(objects,
 			&admissionv1.MutatingAdmissionPolicy{
 				TypeMeta:   typeOf("MutatingAdmissionPolicy"),
@@ -64,13 +55,31 @@ func Objects(config *shardv1.ShardConfig, o Options) ([]runtime.Object, error) {
 	return objects, nil
 }
 
+// bound is a policy of this name with its binding.
+func bound(config *shardv1.ShardConfig, name string, spec admissionv1.ValidatingAdmissionPolicySpec) []runtime.Object {
+	return []runtime.Object{
+		&admissionv1.ValidatingAdmissionPolicy{
+			TypeMeta:   typeOf("ValidatingAdmissionPolicy"),
+			ObjectMeta: metadata(config, name),
+			Spec:       spec,
+		},
+		&admissionv1.ValidatingAdmissionPolicyBinding{
+			TypeMeta:   typeOf("ValidatingAdmissionPolicyBinding"),
+			ObjectMeta: metadata(config, name),
+			Spec: admissionv1.ValidatingAdmissionPolicyBindingSpec{
+				PolicyName: name, ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny},
+			},
+		},
+	}
+}
+
 func typeOf(kind string) metav1.TypeMeta {
 	return metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: kind}
 }
 
-func metadata(config *shardv1.ShardConfig) metav1.ObjectMeta {
+func metadata(config *shardv1.ShardConfig, name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
-		Name:   Name(config.Namespace, config.Name),
+		Name:   name,
 		Labels: map[string]string{sharding.RingLabel: config.Name, namespaceLabel: config.Namespace},
 	}
 }

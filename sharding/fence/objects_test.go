@@ -61,7 +61,7 @@ func TestBadInput(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			objects, err := fence.Objects(tc.config, tc.options)
 			switch {
-			case tc.err == "" && (err != nil || len(objects) != 2):
+			case tc.err == "" && (err != nil || len(objects) != 4):
 				t.Errorf("%d objects, %v", len(objects), err)
 			case tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err) || objects != nil):
 				t.Errorf("%d objects, error %v; want one with %q", len(objects), err, tc.err)
@@ -91,8 +91,8 @@ func TestSameInputSameObjects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := bytes.Count(first, []byte("\nkind: ")); got != 4 {
-		t.Errorf("%d documents, want 4", got)
+	if got := bytes.Count(first, []byte("\nkind: ")); got != 6 {
+		t.Errorf("%d documents, want 6", got)
 	}
 	for _, not := range []string{"status", "creationTimestamp"} {
 		if bytes.Contains(first, []byte("\n"+not)) || bytes.Contains(first, []byte("  "+not+":")) {
@@ -112,11 +112,14 @@ func TestFailsClosed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy, binding := objects[0].(*admissionv1.ValidatingAdmissionPolicy), objects[1].(*admissionv1.ValidatingAdmissionPolicyBinding)
-	if *policy.Spec.FailurePolicy != admissionv1.Fail {
-		t.Errorf("failurePolicy is %s", *policy.Spec.FailurePolicy)
-	}
-	if len(binding.Spec.ValidationActions) != 1 || binding.Spec.ValidationActions[0] != admissionv1.Deny || binding.Spec.PolicyName != policy.Name {
-		t.Errorf("the binding is %+v", binding.Spec)
+	for i := 0; i < len(objects); i += 2 {
+		policy, binding := objects[i].(*admissionv1.ValidatingAdmissionPolicy), objects[i+1].(*admissionv1.ValidatingAdmissionPolicyBinding)
+		if *policy.Spec.FailurePolicy != admissionv1.Fail {
+			t.Errorf("%s: failurePolicy is %s", policy.Name, *policy.Spec.FailurePolicy)
+		}
+		if len(binding.Spec.ValidationActions) != 1 || binding.Spec.ValidationActions[0] != admissionv1.Deny ||
+			binding.Spec.PolicyName != policy.Name || binding.Name != policy.Name {
+			t.Errorf("the binding of %s is %+v", policy.Name, binding)
+		}
 	}
 }

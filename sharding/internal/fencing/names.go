@@ -14,6 +14,12 @@ import (
 // dot in it, so no two rings share a name.
 func Policy(namespace, ring string) string { return ring + "." + namespace + ".fence.shard.io" }
 
+// Shards is the name of the policy that keeps the workers of a ring to their own ShardInstances and Leases, and of its binding.
+func Shards(namespace, ring string) string { return ring + "." + namespace + ".shards.shard.io" }
+
+// ShardsProbe is the name of a Lease that the policy Shards lets nobody create, as Probe is for Policy.
+func ShardsProbe(ring string) string { return "shards-probe." + ring }
+
 // Probe is the name of a Lease in the ring's namespace that the policy lets nobody create: who tries it, as a dry run, learns
 // whether the policy is in force. The dot keeps it apart from the Leases of shards.
 func Probe(ring string) string { return "fence-probe." + ring }
@@ -33,12 +39,17 @@ func ProbeAnswer(ring, shard string) string {
 // Refusal returns which rule of the ring's policy refused a request, and false if err is anything else: also a refusal by
 // RBAC, by another policy, or by the same policy because it could not be evaluated.
 func Refusal(err error, namespace, ring string) (rule string, ok bool) {
+	return RefusalBy(err, Policy(namespace, ring), ring)
+}
+
+// RefusalBy is Refusal for one of the ring's policies by its name.
+func RefusalBy(err error, policy, ring string) (rule string, ok bool) {
 	status, isStatus := err.(apierrors.APIStatus) //nolint:errorlint // callers have the error of a client as it is
 	if !isStatus || status.Status().Code != http.StatusForbidden {
 		return "", false
 	}
 	message := status.Status().Message
-	if !strings.Contains(message, "ValidatingAdmissionPolicy '"+Policy(namespace, ring)+"'") {
+	if !strings.Contains(message, "ValidatingAdmissionPolicy '"+policy+"'") {
 		return "", false
 	}
 	_, after, found := strings.Cut(message, fmt.Sprintf("fence of ring %q [", ring))

@@ -9,3 +9,8 @@ import (
 func ProbeLease(ring, ownerLabel string) *coordinationv1.Lease {
 	return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: Probe(ring), Labels: map[string]string{ownerLabel: "probe"}}}
 }
+
+// ShardsProbeLease is the Lease that the policy Shards lets nobody create.
+func ShardsProbeLease(ring string) *coordinationv1.Lease {
+	return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: ShardsProbe(ring)}}
+}
