@@ -82,7 +82,7 @@ func BenchmarkAuditPass(b *testing.B) {
 func anAuditor(tb testing.TB, server *memapi.Server) *auditor {
 	config := server.Config("m")
 	config.QPS = -1
-	m, err := newManagerMetrics(nil)
+	m, err := newManagerMetrics(nil, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}

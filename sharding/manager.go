@@ -165,7 +165,7 @@ func NewManager(config *rest.Config, o ManagerOptions) (*Manager, error) {
 		config.QPS = -1
 	}
 	m := &Manager{options: o, identity: o.Identity + "_" + rand.String(8), config: config}
-	if m.metrics, err = newManagerMetrics(o.Registerer); err != nil {
+	if m.metrics, err = newManagerMetrics(o.Registerer, m.Leading); err != nil {
 		return nil, fmt.Errorf("manager options: %w", err)
 	}
 	m.trail = newTrail(o.AuditLog, m.identity)

@@ -276,6 +276,7 @@ func (t *term) newRing(ctx context.Context, config *shardv1.ShardConfig) (*ringC
 	if err != nil {
 		return nil, err
 	}
+	t.metrics.begin(config.Name)
 	c.assigner = newAssigner(scope, c.noteStray)
 	c.audit = &auditor{
 		c: c, leases: t.leases, rate: t.options.AuditRate, rest: t.options.AuditInterval, indexed: maxRootsIndexed, kicked: make(chan struct{}, 1),

@@ -25,6 +25,7 @@ type managerMetrics struct {
 	planDecisions *prometheus.CounterVec // ring, reason
 	desired       *prometheus.GaugeVec   // ring
 	scalings      *prometheus.CounterVec // ring, direction, reason
+	scalingRounds *prometheus.CounterVec // ring, reason
 	forecastError *prometheus.GaugeVec   // ring, model
 
 	migrationSeconds *prometheus.HistogramVec // ring, reason, result
@@ -46,8 +47,15 @@ type managerMetrics struct {
 	doubleOwners    *prometheus.CounterVec   // ring
 }
 
-func newManagerMetrics(registerer prometheus.Registerer) (*managerMetrics, error) {
+// newManagerMetrics registers them. leads is asked at each scrape.
+func newManagerMetrics(registerer prometheus.Registerer, leads func() bool) (*managerMetrics, error) {
 	var b metricsBuilder
+	b.live("manager_leading", "1 while this manager is the leader and may write.", nil, func() float64 {
+		if leads() {
+			return 1
+		}
+		return 0
+	})
 	m := &managerMetrics{
 		shards:         b.gauge("shards_total", "Shards of the ring by state: Alive, Silent, Dead, Released or Unknown.", "ring", "state"),
 		loadAverage:    b.gauge("load_average", "Mean load of the shards that report one; 1 is full.", "ring"),
@@ -70,6 +78,12 @@ func newManagerMetrics(registerer prometheus.Registerer) (*managerMetrics, error
 	return m, b.register(registerer)
 }
 
+// begin shows counters of a ring before they count: one that is first seen at 1 has not increased, for Prometheus.
+func (m *managerMetrics) begin(ring string) {
+	m.auditErrors.WithLabelValues(ring)
+	m.doubleOwners.WithLabelValues(ring)
+}
+
 func (m *managerMetrics) addMigrations(b *metricsBuilder) {
 	m.migrationSeconds = b.seconds("migration_duration_seconds", "From the first object that was asked for to the end of a ShardMigration, by its reason and by how it ended.", "ring", "reason", "result")
 	m.migrationPhase = b.seconds("migration_phase_seconds", "How long a ShardMigration that somebody asked for was in a phase.", "ring", "phase")
@@ -83,6 +97,7 @@ func (m *managerMetrics) addLoad(b *metricsBuilder) {
 	m.planDecisions = b.counter("plan_decisions_total", "Rounds of the planner, by what they came to.", "ring", "reason")
 	m.desired = b.gauge("desired_shards", "Shards that there should be, after windows and limits.", "ring")
 	m.scalings = b.counter("scaling_operations_total", "Decisions to change the number of shards, by direction (up or down) and reason.", "ring", "direction", "reason")
+	m.scalingRounds = b.counter("scaling_rounds_total", "Rounds of the scaler, by what they came to.", "ring", "reason")
 	m.forecastError = b.gauge("forecast_error", "Mean of how far the forecasts of the load were off, in full shards, by model.", "ring", "model")
 }
 
@@ -104,6 +119,8 @@ type workerMetrics struct {
 	reconciles       *prometheus.CounterVec   // ring, resource, result
 	reconcileSeconds *prometheus.HistogramVec // ring, resource
 	setAside         *prometheus.GaugeVec     // ring, resource
+	waiting          *prometheus.GaugeVec     // ring, resource
+	waitingOldest    *prometheus.GaugeVec     // ring, resource
 	handover         *prometheus.HistogramVec // ring
 	handoverForced   *prometheus.CounterVec   // ring
 	leaseRenewErrors *prometheus.CounterVec   // ring
@@ -114,14 +131,19 @@ type workerMetrics struct {
 	stateUnusable    *prometheus.CounterVec   // ring, reason
 }
 
-func newWorkerMetrics(registerer prometheus.Registerer) (*workerMetrics, error) {
+// newWorkerMetrics registers them. leaseLeft is asked at each scrape.
+func newWorkerMetrics(registerer prometheus.Registerer, ring string, leaseLeft func() float64) (*workerMetrics, error) {
 	var b metricsBuilder
+	b.live("lease_remaining_ratio", "How much is left of the time for which a renewal of its Lease gives a shard the right to act: 1 after a renewal, 0 without the right.",
+		prometheus.Labels{"ring": ring}, leaseLeft)
 	m := &workerMetrics{
 		active:           b.gauge("shard_active", "1 while this process has the right to act for its shard.", "ring"),
 		owned:            b.gauge("owned_objects", "Objects that this shard owns.", "ring", "resource"),
 		reconciles:       b.counter("reconciles_total", "Reconciles by result: success, requeue, error, terminal, panic or cancelled.", "ring", "resource", "result"),
 		reconcileSeconds: b.seconds("reconcile_seconds", "Duration of reconciles.", "ring", "resource"),
 		setAside:         b.gauge("set_aside_objects", "Objects that failed so often that they are retried rarely.", "ring", "resource"),
+		waiting:          b.gauge("waiting_objects", "Objects that wait for a reconcile that is due.", "ring", "resource"),
+		waitingOldest:    b.gauge("waiting_oldest_seconds", "For how long the object that has waited the longest for a reconcile has been due.", "ring", "resource"),
 		handover:         b.seconds("handover_seconds", "From seeing the request to hand an object over to its new owner.", "ring"),
 		handoverForced:   b.counter("handover_forced_total", "Hand-overs that had to cancel a reconcile in flight.", "ring"),
 		leaseRenewErrors: b.counter("lease_renew_errors_total", "Failed attempts to renew the shard's Lease.", "ring"),
@@ -130,6 +152,11 @@ func newWorkerMetrics(registerer prometheus.Registerer) (*workerMetrics, error) 
 		stateBytes:       b.bytes("state_bytes", "Size of the states of objects by operation: export, import or checkpoint.", "ring", "operation"),
 		stateRefused:     b.counter("state_refused_total", "Objects that could not be taken over or handed over because of their state.", "ring", "reason"),
 		stateUnusable:    b.counter("state_unusable_total", "Objects that went on without their state, which was put aside.", "ring", "reason"),
+	}
+	// Shown from the beginning on: a shard that has never been active is not to be missed, nor is the first increase of a counter.
+	m.active.WithLabelValues(ring)
+	for _, c := range []*prometheus.CounterVec{m.handoverForced, m.leaseRenewErrors, m.fencedWrites} {
+		c.WithLabelValues(ring)
 	}
 	return m, b.register(registerer)
 }
@@ -149,6 +176,11 @@ func (b *metricsBuilder) counter(name, help string, labels ...string) *prometheu
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "shard_controller", Name: name, Help: help}, labels)
 	b.made = append(b.made, c)
 	return c
+}
+
+// live makes a gauge that is read when it is asked for.
+func (b *metricsBuilder) live(name, help string, labels prometheus.Labels, read func() float64) {
+	b.made = append(b.made, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "shard_controller", Name: name, Help: help, ConstLabels: labels}, read))
 }
 
 // seconds makes a histogram from a millisecond to about two minutes.

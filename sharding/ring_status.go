@@ -220,7 +220,7 @@ func (c *ringController) forgetMetrics() {
 		c.metrics.shards, c.metrics.loadAverage, c.metrics.shardLoad, c.metrics.unowned, c.metrics.unownedOldest,
 		c.metrics.ringGeneration, c.metrics.movesInFlight, c.metrics.frozen,
 		c.metrics.imbalance, c.metrics.largestShare, c.metrics.desired, c.metrics.forecastError,
-		c.metrics.auditObjects, c.metrics.auditLast, c.metrics.auditUnreported, c.metrics.coverageGaps,
+		c.metrics.auditObjects, c.metrics.auditLast, c.metrics.auditUnreported, c.metrics.coverageGaps, c.metrics.stateOrphans,
 	} {
 		gauge.DeletePartialMatch(ring)
 	}

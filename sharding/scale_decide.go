@@ -165,6 +165,7 @@ func shardLoadOf(f shardFact, now time.Time, staleAfter time.Duration) scaling.S
 func (c *ringController) tellScaling(d scaling.Decision, acting bool) {
 	s := &c.scaler
 	c.metrics.desired.WithLabelValues(c.ring).Set(float64(d.Desired))
+	c.metrics.scalingRounds.WithLabelValues(c.ring, string(d.Reason)).Inc()
 	for _, f := range d.Forecasts {
 		c.metrics.forecastError.WithLabelValues(c.ring, f.Model).Set(f.Error)
 	}

@@ -169,11 +169,11 @@ func NewWorker(cfg *rest.Config, o WorkerOptions) (*Worker, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	m, err := newWorkerMetrics(o.Registerer)
-	if err != nil {
+	w := &Worker{options: o, trail: newTrail(o.AuditLog, o.ID), logger: klog.Background(), config: rest.CopyConfig(cfg)}
+	var err error
+	if w.metrics, err = newWorkerMetrics(o.Registerer, o.Ring, w.leaseLeft); err != nil {
 		return nil, fmt.Errorf("worker options: Registerer: %w", err)
 	}
-	w := &Worker{options: o, metrics: m, trail: newTrail(o.AuditLog, o.ID), logger: klog.Background(), config: rest.CopyConfig(cfg)}
 	if err := w.connect(cfg); err != nil {
 		return nil, err
 	}
@@ -256,6 +256,23 @@ func (w *Worker) Active() bool {
 func (w *Worker) mayWrite() bool {
 	heartbeat := w.heartbeat.Load()
 	return heartbeat != nil && heartbeat.Active()
+}
+
+// leaseLeft is how much is left of the time that a renewal of the Lease gives: from 1 to 0.
+func (w *Worker) leaseLeft() float64 {
+	heartbeat := w.heartbeat.Load()
+	if heartbeat == nil {
+		return 0
+	}
+	config := w.ring.get()
+	if config == nil {
+		return 0
+	}
+	timing, err := timingOf(config)
+	if err != nil {
+		return 0
+	}
+	return min(max(0, time.Until(heartbeat.Deadline()).Seconds()/timing.RenewDeadline().Seconds()), 1)
 }
 
 // Check is a readiness check: nil while this process is active and the application is well (WorkerOptions.Healthy). The error says why it is

@@ -25,7 +25,10 @@ type catalogue struct {
 	rows []string
 }
 
-var described = regexp.MustCompile(`^Desc\{fqName: "([^"]+)", help: "((?:[^"\\]|\\.)*)", .*variableLabels: \{([^}]*)\}\}$`)
+var described = regexp.MustCompile(`^Desc\{fqName: "([^"]+)", help: "((?:[^"\\]|\\.)*)", .*constLabels: \{([^}]*)\}, variableLabels: \{([^}]*)\}\}$`)
+
+// labelValue is that of a label that is the same in all series.
+var labelValue = regexp.MustCompile(`="[^"]*"`)
 
 func (c *catalogue) Register(m prometheus.Collector) error {
 	kind := ""
@@ -36,6 +39,8 @@ func (c *catalogue) Register(m prometheus.Collector) error {
 		kind = "counter"
 	case *prometheus.HistogramVec, prometheus.Histogram:
 		kind = "histogram"
+	case prometheus.GaugeFunc: // which all single metrics are, as far as their methods go
+		kind = "gauge"
 	default:
 		return fmt.Errorf("a metric of type %T", m)
 	}
@@ -47,7 +52,7 @@ func (c *catalogue) Register(m prometheus.Collector) error {
 		if parts == nil {
 			return fmt.Errorf("%s is not understood", desc)
 		}
-		labels := strings.ReplaceAll(parts[3], ",", ", ")
+		labels := strings.ReplaceAll(labelValue.ReplaceAllString(parts[3], "")+parts[4], ",", ", ")
 		c.rows = append(c.rows, fmt.Sprintf("| `%s` | %s | %s | %s |", parts[1], kind, labels, parts[2]))
 	}
 	return nil
