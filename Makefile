@@ -3,10 +3,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export GOTOOLCHAIN := local
 
-.PHONY: help quickstart test race bench faults generate verify lint build images controlplane sim-load sim sim-long sim-planted
+.PHONY: help quickstart test race bench faults generate verify lint build images controlplane sim-load sim sim-long sim-planted e2e e2e-node
 
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 quickstart: ## See a sharded controller at work on a real API server, in about a minute (KEEP=1 keeps it, KUBECONFIG=... uses your cluster)
 	@go run ./examples/quickstart
@@ -73,3 +73,16 @@ images: ## Build the images of manager and worker into bin/images, without Docke
 
 controlplane: ## Build etcd and kube-apiserver for the tests, unless they are cached or KUBEBUILDER_ASSETS names them
 	@go run ./internal/controlplane/run -build
+
+# Not among the tests of "make test": it takes minutes of waiting for Leases of 30 s, and the cluster takes 20 CPU minutes to build.
+E2E := examples/internal/e2enode
+
+e2e: ## Install, disturb and uninstall the system on a cluster with real Pods: KUBECONFIG=..., where the images of "make images" are
+	@test -n "$(KUBECONFIG)" || { echo "KUBECONFIG must name a cluster for it; make e2e-node starts one" >&2; exit 1; }
+	cd $(E2E) && KUBECONFIG="$(abspath $(KUBECONFIG))" go test -count=1 -v -timeout 60m .
+
+e2e-node: ## The same on a cluster of one node that it builds and starts, without Docker: Linux and root; about 20 CPU minutes the first time
+	go -C hack/images run . -out ../../bin/node-images -platforms linux/$$(go env GOARCH)
+	go -C hack/node build -o ../../bin/node .
+	go -C $(E2E) test -c -o ../../../bin/e2e.test .
+	cd $(E2E) && ../../../bin/node -source ../../../hack/node -images ../../../bin/node-images -- ../../../bin/e2e.test -test.v -test.timeout 60m

@@ -28,14 +28,18 @@ func (h hierarchy) mountPoint() string {
 	return filepath.Join(cgroupRoot, strings.TrimPrefix(h.controllers, "name="))
 }
 
-// hierarchies reads /proc/self/cgroup. Where there is version 1, the empty hierarchy of version 2 beside it is left out.
 func hierarchies() ([]hierarchy, error) {
 	data, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return nil, err
 	}
+	return parseHierarchies(string(data))
+}
+
+// parseHierarchies reads /proc/self/cgroup. Where there is version 1, the empty hierarchy of version 2 beside it is left out.
+func parseHierarchies(text string) ([]hierarchy, error) {
 	var all []hierarchy
-	for line := range strings.SplitSeq(strings.TrimSpace(string(data)), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
 		parts := strings.SplitN(line, ":", 3)
 		if len(parts) != 3 {
 			return nil, fmt.Errorf("/proc/self/cgroup: %q is not of three parts", line)
