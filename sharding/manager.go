@@ -24,6 +24,7 @@ import (
 
 	"github.com/shard-io/shard-controller/balancer"
 	"github.com/shard-io/shard-controller/generated/clientset/versioned"
+	"github.com/shard-io/shard-controller/sharding/scaling"
 )
 
 // ElectionTiming says how fast the managers of a namespace elect a new leader. The zero value of each field is its default.
@@ -57,6 +58,11 @@ type ManagerOptions struct {
 	// that wrote, after the answer and before anything follows from it, several times at once, and has to return soon.
 	// It has nothing to do with the coverage audit. Default none.
 	AuditLog func(AuditRecord)
+
+	// MetricSources are what rings are scaled by besides their load, by the name of the ring. While this Manager leads, each is called every 5
+	// seconds, and has 4 seconds to answer. One that fails, or whose answer can't be used, does not add shards, and keeps them from
+	// being removed. Default none.
+	MetricSources map[string]scaling.MetricSource
 
 	// Concurrency is how many writes to objects of one ring are on their way at the same time. Default 16.
 	Concurrency int
@@ -116,6 +122,14 @@ func (o ManagerOptions) complete() (ManagerOptions, error) {
 	if o.Strategies == nil {
 		o.Strategies = balancer.NewRegistry()
 	}
+	for ring, source := range o.MetricSources {
+		if err := ValidateRing(ring); err != nil {
+			return o, fmt.Errorf("manager options: MetricSources[%q]: %w", ring, err)
+		}
+		if source == nil {
+			return o, fmt.Errorf("manager options: MetricSources[%q]: must not be nil", ring)
+		}
+	}
 	return o, nil
 }
 
@@ -132,6 +146,7 @@ type Manager struct {
 	kube     kubernetes.Interface // for the election, and for Events
 	metrics  *managerMetrics
 	trail    *trail
+	sources  map[string]*metricSource
 
 	// Writes through these are sent only while this Manager leads.
 	gate    *writeGate
@@ -164,7 +179,10 @@ func NewManager(config *rest.Config, o ManagerOptions) (*Manager, error) {
 	if config.QPS == 0 && config.RateLimiter == nil {
 		config.QPS = -1
 	}
-	m := &Manager{options: o, identity: o.Identity + "_" + rand.String(8), config: config}
+	m := &Manager{options: o, identity: o.Identity + "_" + rand.String(8), config: config, sources: map[string]*metricSource{}}
+	for ring, source := range o.MetricSources {
+		m.sources[ring] = &metricSource{MetricSource: source}
+	}
 	if m.metrics, err = newManagerMetrics(o.Registerer, m.Leading); err != nil {
 		return nil, fmt.Errorf("manager options: %w", err)
 	}

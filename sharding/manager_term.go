@@ -277,6 +277,9 @@ func (t *term) newRing(ctx context.Context, config *shardv1.ShardConfig) (*ringC
 		return nil, err
 	}
 	t.metrics.begin(config.Name)
+	if source := t.sources[config.Name]; source != nil {
+		c.metricReader = &metricReader{source: source, changed: c.kick, failed: func() { t.metrics.sourceErrors.WithLabelValues(config.Name).Inc() }}
+	}
 	c.assigner = newAssigner(scope, c.noteStray)
 	c.audit = &auditor{
 		c: c, leases: t.leases, rate: t.options.AuditRate, rest: t.options.AuditInterval, indexed: maxRootsIndexed, kicked: make(chan struct{}, 1),

@@ -27,6 +27,7 @@ type managerMetrics struct {
 	scalings      *prometheus.CounterVec // ring, direction, reason
 	scalingRounds *prometheus.CounterVec // ring, reason
 	forecastError *prometheus.GaugeVec   // ring, model
+	sourceErrors  *prometheus.CounterVec // ring
 
 	migrationSeconds *prometheus.HistogramVec // ring, reason, result
 	migrationPhase   *prometheus.HistogramVec // ring, phase
@@ -98,6 +99,7 @@ func (m *managerMetrics) addLoad(b *metricsBuilder) {
 	m.desired = b.gauge("desired_shards", "Shards that there should be, after windows and limits.", "ring")
 	m.scalings = b.counter("scaling_operations_total", "Decisions to change the number of shards, by direction (up or down) and reason.", "ring", "direction", "reason")
 	m.scalingRounds = b.counter("scaling_rounds_total", "Rounds of the scaler, by what they came to.", "ring", "reason")
+	m.sourceErrors = b.counter("metric_source_errors_total", "Calls of the ring's MetricSource that failed, or brought something that can't be used.", "ring")
 	m.forecastError = b.gauge("forecast_error", "Mean of how far the forecasts of the load were off, in full shards, by model.", "ring", "model")
 }
 

@@ -72,6 +72,7 @@ type ringController struct {
 	reported     map[string]int64 // objects by shard, as the shards said last
 	rebalance    rebalancer
 	scaler       scaler
+	metricReader *metricReader // nil if there is no source
 	workloads    workloads
 	loads        loadBook
 	staleAfter   time.Duration        // of loads
@@ -106,6 +107,9 @@ func (c *ringController) run(ctx context.Context) {
 	c.all.Go(func() { (&stateCollector{c, stateOrphans{}}).run(ctx) })
 	c.all.Go(func() { c.audit.run(ctx) })
 	c.all.Go(func() { c.migrator.run(ctx) })
+	if c.metricReader != nil {
+		c.all.Go(func() { c.metricReader.run(ctx) })
+	}
 	defer c.stopFinders()
 	failures := 0
 	for {

@@ -103,9 +103,15 @@ func (c *ringController) scale(ctx context.Context, config *shardv1.ShardConfig,
 			m.rollingOut = m.rollingOut || s.workload.rollingOut
 		}
 	}
-	decision, memory, err := s.decide.Decide(s.memory, c.scalingInput(config, facts, members, m, now))
+	in := c.scalingInput(config, facts, members, m, now)
+	var sourceErr error
+	in.Metrics, sourceErr = c.metricReader.latest()
+	decision, memory, err := s.decide.Decide(s.memory, in)
 	if err != nil {
 		klog.FromContext(ctx).V(1).Info("The scaler refused its input", "err", err)
+	}
+	if decision.Reason == scaling.MetricUnknown && sourceErr != nil {
+		decision.Text += ": " + sourceErr.Error()
 	}
 	s.memory, s.last = memory, decision
 	c.tellScaling(decision, config.Spec.Workload != nil && !scalingOf(config).DryRun)

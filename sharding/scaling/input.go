@@ -57,12 +57,12 @@ type Metric struct {
 	Value, Target float64
 	// Total: Value is the sum over all shards, and not their mean.
 	Total bool
-	// At is as in ShardLoad.
+	// At is as in ShardLoad. A Value of NaN, infinity, below 0, or so large that more than 2^20 shards would be needed is not known either.
 	At time.Time
 }
 
 // MetricSource measures. Whoever runs a Scaler calls it before each round, with a context that ends before the next; from one goroutine at
-// a time. It may fail: an error, a metric that is missing, NaN, infinite, negative or stale mean that it is not known.
+// a time. It may fail: an error, a metric that is missing, NaN, infinite, negative, beyond all measure or stale mean that it is not known.
 type MetricSource interface {
 	// Metrics returns the metrics of the moment. It must return when ctx is done.
 	Metrics(ctx context.Context) ([]Metric, error)

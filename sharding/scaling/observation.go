@@ -1,6 +1,7 @@
 package scaling
 
 import (
+	"fmt"
 	"math"
 	"time"
 )
@@ -9,6 +10,8 @@ const (
 	// maxLoad and maxValue are the largest load and the largest other value that are believed.
 	maxLoad  = 1000
 	maxValue = 1e15
+	// maxAsked is how many shards a metric may ask for to be believed: the largest Max.
+	maxAsked = 1 << 20
 	// fullLoad is the load from which a shard may have more to do than it shows.
 	fullLoad = 0.95
 	// mostArrivals is by how much what arrives may exceed what is done in the arithmetic.
@@ -77,12 +80,11 @@ func (s *Scaler) observe(m *Memory, in Input) observation {
 		}
 	}
 	for _, metric := range in.Metrics {
-		if s.fresh(metric.At, in.Now) && isValue(metric.Value) {
-			metric.Value = min(metric.Value, maxValue)
-			x.metrics = append(x.metrics, metric)
-		} else {
-			x.unknown = append(x.unknown, metric.Name)
+		if why := s.doubt(metric, in.Now); why != "" {
+			x.unknown = append(x.unknown, metric.Name+" ("+why+")")
+			continue
 		}
+		x.metrics = append(x.metrics, metric)
 	}
 	return x
 }
@@ -98,6 +100,21 @@ func (x observation) demandOf(raw, busy, done float64, full bool) (demand float6
 		return busy, full
 	}
 	return busy * min(max(0, 1+x.growth/done), mostArrivals), true
+}
+
+// doubt says why a metric is not known, "" if it is.
+func (s *Scaler) doubt(metric Metric, now time.Time) string {
+	switch {
+	case metric.At.IsZero():
+		return "not measured"
+	case !s.fresh(metric.At, now):
+		return fmt.Sprintf("measured at %s, which is too far from now", metric.At.UTC().Format(time.RFC3339))
+	case !isValue(metric.Value):
+		return fmt.Sprintf("%v is no amount", metric.Value)
+	case metric.Value/metric.Target > maxAsked:
+		return fmt.Sprintf("%.3g would take %.3g shards", metric.Value, metric.Value/metric.Target)
+	}
+	return ""
 }
 
 func (s *Scaler) fresh(at, now time.Time) bool {

@@ -304,7 +304,9 @@ func TestMetrics(t *testing.T) {
 		{"NaN", 2, Metric{Value: math.NaN(), Target: 100}, "", MetricUnknown},
 		{"infinite", 2, Metric{Value: math.Inf(1), Target: 100}, "", MetricUnknown},
 		{"negative", 0.1, Metric{Value: -5, Target: 100}, "", MetricUnknown},
-		{"enormous", 2, Metric{Value: math.MaxFloat64, Target: 1e-300}, "MetricHigh 4→8, MetricHigh 8→10", AtMax},
+		{"very high", 2, Metric{Value: 1 << 20, Target: 1, Total: true}, "MetricHigh 4→8, MetricHigh 8→10", AtMax},
+		{"enormous", 2, Metric{Value: 1<<20 + 1, Target: 1}, "", MetricUnknown},
+		{"beyond all measure", 2, Metric{Value: math.MaxFloat64, Target: 1e-300}, "", MetricUnknown},
 		{"unknown, and a high load", 6, Metric{Value: math.NaN(), Target: 1}, "LoadHigh 4→8", MetricUnknown},
 	} {
 		r := newRun(t, Options{}, 4)
