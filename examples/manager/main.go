@@ -26,6 +26,7 @@ import (
 
 	"github.com/shard-io/shard-controller/examples/internal/install"
 	"github.com/shard-io/shard-controller/examples/internal/process"
+	"github.com/shard-io/shard-controller/examples/internal/promquery"
 	"github.com/shard-io/shard-controller/health"
 	"github.com/shard-io/shard-controller/sharding"
 )
@@ -36,6 +37,8 @@ type options struct {
 	Identity    string   `json:"identity"`
 	Election    election `json:"election"`
 	Concurrency int      `json:"concurrency"`
+	// Prometheus is what rings are scaled by besides their load.
+	Prometheus prometheus `json:"prometheus"`
 }
 
 // election says how the replicas elect their leader.
@@ -55,6 +58,7 @@ func (o *options) register(set *flag.FlagSet) {
 	set.DurationVar(&e.LeaseDuration.Duration, "election-lease-duration", 15*time.Second, "how long other replicas wait for a silent leader")
 	set.DurationVar(&e.RenewDeadline.Duration, "election-renew-deadline", 10*time.Second, "how long a leader goes on that cannot renew its Lease")
 	set.DurationVar(&e.RetryPeriod.Duration, "election-retry-period", 2*time.Second, "time between two attempts to get or renew the Lease")
+	o.Prometheus.register(set)
 	set.IntVar(&o.Concurrency, "concurrency", 16, "how many writes to the objects of a ring are made at once, 1 to 1000")
 }
 
@@ -68,6 +72,9 @@ func (o *options) validate() error {
 	}
 	if o.Concurrency < 1 || o.Concurrency > 1000 {
 		errs = append(errs, fmt.Errorf("--concurrency: %d is not from 1 to 1000", o.Concurrency))
+	}
+	if err := o.Prometheus.validate(); err != nil {
+		errs = append(errs, err)
 	}
 	lease, renew, retry := o.Election.LeaseDuration.Duration, o.Election.RenewDeadline.Duration, o.Election.RetryPeriod.Duration
 	if retry <= 0 || renew <= retry || lease <= renew {
@@ -119,13 +126,17 @@ func run(ctx context.Context, o *options, flags *process.Flags) error {
 		return err
 	}
 	defer audit.Close()
+	sources, err := promquery.New(o.Prometheus.server(), o.Prometheus.Queries)
+	if err != nil {
+		return fmt.Errorf("--prometheus-%w", err)
+	}
 	registry := process.NewRegistry()
 	manager, err := sharding.NewManager(cfg, sharding.ManagerOptions{
 		Namespace: o.Namespace, Identity: o.Identity, ElectionLease: o.Election.Lease,
 		ElectionTiming: sharding.ElectionTiming{
 			LeaseDuration: o.Election.LeaseDuration.Duration, RenewDeadline: o.Election.RenewDeadline.Duration, RetryPeriod: o.Election.RetryPeriod.Duration,
 		},
-		Registerer: registry, AuditLog: audit.Record(), Concurrency: o.Concurrency,
+		Registerer: registry, AuditLog: audit.Record(), Concurrency: o.Concurrency, MetricSources: sources,
 	})
 	if err != nil {
 		return err

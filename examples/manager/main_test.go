@@ -3,6 +3,8 @@ package main
 import (
 	"flag"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -33,6 +35,10 @@ func TestFlags(t *testing.T) {
 		{"an election in a second", "--namespace=shop --election-lease-duration=1s --election-renew-deadline=600ms --election-retry-period=100ms", ""},
 		{"a leader that outlives its Lease", "--namespace=shop --election-lease-duration=5s", "--election-lease-duration 5s"},
 		{"no time to retry", "--namespace=shop --election-retry-period=0", "--election-retry-period"},
+		{"a metric", `--namespace=shop --prometheus-address=http://p --prometheus-queries=[{"ring":"r","name":"backlog","query":"q","target":5,"total":true}]`, ""},
+		{"a metric of nowhere", `--namespace=shop --prometheus-queries=[{"ring":"r","name":"backlog","query":"q","target":5}]`, "--prometheus-address"},
+		{"a server that is asked nothing", "--namespace=shop --prometheus-address=http://p", "--prometheus-queries: must not be empty"},
+		{"a metric without a target", `--namespace=shop --prometheus-address=http://p --prometheus-queries=[{"ring":"r","name":"backlog","query":"q"}]`, "--prometheus-queries: [0].target"},
 		{"two mistakes, both named", "--concurrency=0", "--namespace: must not be empty; set it or $POD_NAMESPACE\n--concurrency"},
 	}
 	t.Setenv("POD_NAMESPACE", "")
@@ -53,5 +59,34 @@ func TestFlagsFromThePod(t *testing.T) {
 	o := parse(t)
 	if o.Namespace != "shop" || o.Identity != "manager-0" || o.validate() != nil {
 		t.Errorf("namespace %q, identity %q, error %v", o.Namespace, o.Identity, o.validate())
+	}
+}
+
+// TestQueriesInAFile: they get from the file to the flag and back, and nothing in them is ignored.
+func TestQueriesInAFile(t *testing.T) {
+	file := func(text string) string {
+		path := filepath.Join(t.TempDir(), "manager.yaml")
+		text = "apiVersion: config.shard.io/v1alpha1\nkind: ManagerConfiguration\nnamespace: shop\nidentity: m\nprometheus:\n  address: http://p\n  queries:\n  - " + text
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, tc := range []struct{ name, text, want string }{
+		{"all", "{ring: r, name: backlog, query: sum(q), target: 2.5, total: true}", "    query: sum(q)\n    ring: r\n    target: 2.5\n    total: true\n"},
+		{"a word that is misspelt", "{ring: r, name: backlog, query: sum(q), tagret: 2.5}", `prometheus.queries: json: unknown field "tagret"`},
+		{"a text for a number", "{ring: r, name: backlog, query: sum(q), target: two}", "prometheus.queries: json: cannot unmarshal string"},
+	} {
+		var out, errs strings.Builder
+		program().Execute([]string{"--print-config", "--config=" + file(tc.text)}, &out, &errs, nil)
+		if !strings.Contains(out.String()+errs.String(), tc.want) {
+			t.Errorf("%s: %s%s, want %q", tc.name, &out, &errs, tc.want)
+		}
+	}
+	const given = `[{"ring":"other","name":"age","query":"q","target":1,"total":false}]`
+	var out, errs strings.Builder
+	program().Execute([]string{"--print-config", "--prometheus-queries=" + given, "--config=" + file("{ring: r, name: age, query: q, target: 1}")}, &out, &errs, nil)
+	if !strings.Contains(out.String(), "ring: other") || strings.Contains(out.String(), "ring: r\n") {
+		t.Errorf("the flag does not win: %s%s", &out, &errs)
 	}
 }
