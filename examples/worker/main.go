@@ -39,6 +39,7 @@ type options struct {
 	StopTimeout  metav1.Duration `json:"stopTimeout"`
 	Journal      string          `json:"journal"`
 	RequireFence bool            `json:"requireFence"`
+	AuditTime    metav1.Duration `json:"auditTime"`
 }
 
 func (o *options) register(set *flag.FlagSet) {
@@ -52,6 +53,8 @@ func (o *options) register(set *flag.FlagSet) {
 	set.DurationVar(&o.StopTimeout.Duration, "stop-timeout", 25*time.Second, "how long to wait for the hand-over when stopped")
 	set.BoolVar(&o.RequireFence, "require-fence", false,
 		"act only while the API server refuses what this shard may not write: see manager install")
+	set.DurationVar(&o.AuditTime.Duration, "audit-time", 0,
+		"wait so long in each audit, up to 1m: stands for work that is done elsewhere, such as asking whether a certificate was revoked")
 	set.StringVar(&o.Journal, "journal", "", "file to append a journal of reconciles and writes to; empty: none")
 }
 
@@ -74,6 +77,9 @@ func (o *options) validate() error {
 	}
 	if o.StopTimeout.Duration <= 0 {
 		errs = append(errs, fmt.Errorf("--stop-timeout: %s is not positive", o.StopTimeout.Duration))
+	}
+	if o.AuditTime.Duration < 0 || o.AuditTime.Duration > time.Minute {
+		errs = append(errs, fmt.Errorf("--audit-time: %s is not from 0s to 1m", o.AuditTime.Duration))
 	}
 	return errors.Join(errs...)
 }

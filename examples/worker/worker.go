@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -108,7 +109,7 @@ func (w *worker) addAuditor(ctx context.Context, shard *sharding.Worker, cfg *re
 		Resource: secretResource, Informer: secrets.Informer(), Concurrency: w.options.Concurrency,
 		Children:  map[schema.GroupResource]cache.SharedIndexInformer{configMapResource: reports.Informer()},
 		State:     auditor.State(),
-		Reconcile: streak.counted(witnessed(witness, secrets.Lister(), w.options.Ring, shard.Active, auditor.Reconcile)),
+		Reconcile: streak.counted(witnessed(witness, secrets.Lister(), w.options.Ring, shard.Active, prolonged(w.options.AuditTime.Duration, auditor.Reconcile))),
 	})
 }
 
@@ -147,6 +148,23 @@ func witnessed(w *journal.Writer, secrets corelisters.SecretLister, ringName str
 			}
 		}()
 		return next(journal.NewContext(ctx, run), key)
+	}
+}
+
+// prolonged waits before each audit, unless the right to act is lost meanwhile.
+func prolonged(d time.Duration, next sharding.ReconcileFunc) sharding.ReconcileFunc {
+	if d == 0 {
+		return next
+	}
+	return func(ctx context.Context, key types.NamespacedName) (sharding.Result, error) {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+			return sharding.Result{}, context.Cause(ctx)
+		case <-timer.C:
+			return next(ctx, key)
+		}
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -38,7 +40,7 @@ func TestFlags(t *testing.T) {
 	const least = "--ring=auditor --namespace=shop --id=shard-001 "
 	tests := []struct{ name, args, err string }{
 		{"the least", least, ""},
-		{"all", least + "--weight=3 --concurrency=9 --keep-on-stop --stop-timeout=1m --journal=j", ""},
+		{"all", least + "--weight=3 --concurrency=9 --keep-on-stop --stop-timeout=1m --journal=j --audit-time=1s", ""},
 		{"no ring", "--namespace=shop --id=shard-001", "--ring"},
 		{"a ring that is no label", least + "--ring=Auditor", "--ring"},
 		{"no namespace", "--ring=auditor --id=shard-001", "--namespace"},
@@ -46,6 +48,7 @@ func TestFlags(t *testing.T) {
 		{"no weight", least + "--weight=0", "--weight: 0"},
 		{"a weight beyond all", least + "--weight=1001", "--weight: 1001"},
 		{"nothing at once", least + "--concurrency=0", "--concurrency: 0"},
+		{"audits without end", least + "--audit-time=61s", "--audit-time: 1m1s"},
 		{"no time to stop", least + "--stop-timeout=0", "--stop-timeout: 0s"},
 	}
 	t.Setenv("POD_NAMESPACE", "")
@@ -63,6 +66,29 @@ func TestFlags(t *testing.T) {
 	if o := parse(t, "--ring=auditor"); o.Namespace != "shop" || o.ID != "shard-001" || o.validate() != nil {
 		t.Errorf("from the Pod: namespace %q, id %q, error %v", o.Namespace, o.ID, o.validate())
 	}
+}
+
+// TestProlonged: the wait is part of the reconcile, and ends with the right to act.
+func TestProlonged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls int
+		reconcile := prolonged(time.Second, func(context.Context, types.NamespacedName) (sharding.Result, error) {
+			calls++
+			return sharding.Result{RequeueAfter: time.Hour}, nil
+		})
+		begin := time.Now()
+		result, err := reconcile(t.Context(), types.NamespacedName{})
+		if took := time.Since(begin); took != time.Second || calls != 1 || err != nil || result.RequeueAfter != time.Hour {
+			t.Errorf("took %v, %d calls, %+v, %v", took, calls, result, err)
+		}
+		lost := errors.New("lost")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(100*time.Millisecond, func() { cancel(lost) })
+		begin = time.Now()
+		if _, err := reconcile(ctx, types.NamespacedName{}); !errors.Is(err, lost) || calls != 1 || time.Since(begin) != 100*time.Millisecond {
+			t.Errorf("after the right was lost: %v, %d calls, %v", err, calls, time.Since(begin))
+		}
+	})
 }
 
 // TestWitnessed reconciles once in each way a reconcile can end, and reads what
