@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -53,6 +54,7 @@ type cluster struct {
 	*testing.T
 	plane    *controlplane.ControlPlane
 	audit    string
+	since    int64 // where in the audit log it begins to count
 	kube     kubernetes.Interface
 	shards   versioned.Interface
 	programs map[string]string
@@ -75,8 +77,8 @@ func newCluster(t *testing.T) *cluster {
 	}
 	c.programs, err = child.Build(t.Context(), t.TempDir(), false, module+"/examples/manager", module+"/examples/worker")
 	c.must(err)
-	for _, folders := range all {
-		c.apply(folders...)
+	for _, variant := range []string{"worker-deployment", "worker-statefulset"} { // the Role of the second stays, which is the narrower
+		c.apply(all[variant]...)
 	}
 	return c
 }
@@ -231,6 +233,8 @@ func TestMain(m *testing.M) {
 func TestManifests(t *testing.T) {
 	c := newCluster(t)
 	standard(c, podTemplates(t))
+	people(c)
+	strangers(c)
 	rights(c, podTemplates(t))
 }
 
@@ -267,20 +271,20 @@ func rights(c *cluster, templates map[string]corev1.PodTemplateSpec) {
 	c.createSecrets(secrets)
 	c.start(manager, "manager-a")
 	c.start(manager, "manager-b")
-	c.start(worker, "worker-a")
-	c.start(worker, "worker-b")
-	c.eventually("two workers share the Secrets", c.owned(secrets, "worker-a", "worker-b"))
-	c.start(worker, "worker-c")
-	c.eventually("three workers share the Secrets", c.owned(secrets, "worker-a", "worker-b", "worker-c"))
-	c.migrate("by-hand", "worker-a", "worker-b")
+	c.start(worker, "worker-0")
+	c.start(worker, "worker-1")
+	c.eventually("two workers share the Secrets", c.owned(secrets, "worker-0", "worker-1"))
+	c.start(worker, "worker-2")
+	c.eventually("three workers share the Secrets", c.owned(secrets, "worker-0", "worker-1", "worker-2"))
+	c.migrate("by-hand", "worker-0", "worker-1")
 	c.must(c.shards.ShardV1().ShardMigrations("audit").Delete(c.Context(), "by-hand", metav1.DeleteOptions{}))
-	c.running["worker-c"].Kill()
-	c.eventually("the objects of a dead worker are taken over", c.owned(secrets, "worker-a", "worker-b"))
-	c.must(c.running["worker-b"].Signal(syscall.SIGTERM))
-	if status, err := c.running["worker-b"].Wait(patience); err != nil || status != 0 {
-		c.Fatalf("worker-b ends with status %d: %v", status, err)
+	c.running["worker-2"].Kill()
+	c.eventually("the objects of a dead worker are taken over", c.owned(secrets, "worker-0", "worker-1"))
+	c.must(c.running["worker-1"].Signal(syscall.SIGTERM))
+	if status, err := c.running["worker-1"].Wait(patience); err != nil || status != 0 {
+		c.Fatalf("worker-1 ends with status %d: %v", status, err)
 	}
-	c.eventually("a worker that leaves hands its objects over", c.owned(secrets, "worker-a"))
+	c.eventually("a worker that leaves hands its objects over", c.owned(secrets, "worker-0"))
 	leader := c.running["manager-a"]
 	if lease, err := c.kube.CoordinationV1().Leases("audit").Get(c.Context(), "shard-manager", metav1.GetOptions{}); err != nil {
 		c.Fatal(err)
@@ -288,8 +292,8 @@ func rights(c *cluster, templates map[string]corev1.PodTemplateSpec) {
 		leader = c.running["manager-b"]
 	}
 	c.must(leader.Signal(syscall.SIGTERM))
-	c.start(worker, "worker-d")
-	c.eventually("the other manager goes on", c.owned(secrets, "worker-a", "worker-d"))
+	c.start(worker, "worker-9")
+	c.eventually("the other manager goes on", c.owned(secrets, "worker-0", "worker-9"))
 	c.must(c.shards.ShardV1().ShardConfigs("audit").Delete(c.Context(), ringName, metav1.DeleteOptions{}))
 	c.eventually("the ring leaves nothing behind", func() error {
 		list, err := c.kube.CoreV1().Secrets(site).List(c.Context(), metav1.ListOptions{LabelSelector: sharding.AnyShard(ringName).String()})
@@ -317,7 +321,7 @@ func rights(c *cluster, templates map[string]corev1.PodTemplateSpec) {
 			"patch events.events.k8s.io": again, "get configmaps": conflict, "list shardconfigs.shard.io": lists, "list shardinstances.shard.io": lists,
 		},
 	} {
-		granted := c.granted(account)
+		granted := c.granted("base/"+account, map[string]string{"manager": "base/namespace", "worker": "worker-statefulset"}[account])
 		used, refused := c.used("system:serviceaccount:audit:" + account)
 		for r := range refused {
 			c.Errorf("%s was refused %v", account, r)
@@ -336,9 +340,9 @@ type right struct{ group, resource, verb string }
 
 func (r right) String() string { return r.verb + " " + strings.TrimSuffix(r.resource+"."+r.group, ".") }
 
-// granted are the rights of the roles in the manifests of an account.
-func (c *cluster) granted(account string) []right {
-	objects, err := Objects("base/" + account)
+// granted are the rights of the roles in these folders.
+func (c *cluster) granted(folders ...string) []right {
+	objects, err := Objects(folders...)
 	c.must(err)
 	var rights []right
 	for _, o := range objects {
@@ -360,12 +364,21 @@ func (c *cluster) granted(account string) []right {
 	return rights
 }
 
+// forget lets what was asked for so far not count.
+func (c *cluster) forget() {
+	info, err := os.Stat(c.audit)
+	c.must(err)
+	c.since = info.Size()
+}
+
 // used reads from the audit log what a user has asked for: what RBAC has allowed, and what it has not.
 func (c *cluster) used(user string) (used, refused map[right]bool) {
 	used, refused = map[right]bool{}, map[right]bool{}
 	f, err := os.Open(c.audit)
 	c.must(err)
 	defer f.Close()
+	_, err = f.Seek(c.since, io.SeekStart)
+	c.must(err)
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<22)
 	for lines.Scan() {

@@ -1,6 +1,8 @@
 package deploy
 
 import (
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -8,6 +10,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
@@ -18,8 +21,8 @@ import (
 
 // all are the folders of the two systems.
 var all = map[string][]string{
-	"worker-statefulset": {"base/namespace", "base/manager", "base/worker", "base/ring", "worker-statefulset"},
-	"worker-deployment":  {"base/namespace", "base/manager", "base/worker", "base/ring", "worker-deployment"},
+	"worker-statefulset": {"base/namespace", "base/access", "base/manager", "base/worker", "base/ring", "worker-statefulset"},
+	"worker-deployment":  {"base/namespace", "base/access", "base/manager", "base/worker", "base/ring", "worker-deployment"},
 }
 
 // TestKustomizations wants every file in its folder's kustomization, and every folder in the system's.
@@ -42,7 +45,7 @@ func TestKustomizations(t *testing.T) {
 		return k.Resources
 	}
 	checked := 0
-	for _, folder := range []string{"base/namespace", "base/manager", "base/worker", "base/ring", "worker-statefulset", "worker-deployment", "../../apis/crd"} {
+	for _, folder := range []string{"base/namespace", "base/access", "base/manager", "base/worker", "base/ring", "worker-statefulset", "worker-deployment", "../../apis/crd"} {
 		files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
 		if err != nil {
 			t.Fatal(err)
@@ -67,7 +70,7 @@ func TestKustomizations(t *testing.T) {
 			t.Errorf("%s lists %v, want %v", folder, got, want)
 		}
 	}
-	if checked < 15 {
+	if checked < 20 {
 		t.Errorf("only %d files", checked)
 	}
 }
@@ -123,6 +126,57 @@ func podTemplates(t *testing.T) map[string]corev1.PodTemplateSpec {
 		t.Fatalf("%d things run, want a manager, a StatefulSet and a Deployment of workers", len(templates))
 	}
 	return templates
+}
+
+// TestRolesOfWorkers holds the Roles of the two variants against each other: the same verbs, and in one of them the names of the Pods that there
+// can be.
+func TestRolesOfWorkers(t *testing.T) {
+	data, err := os.ReadFile("base/ring/ring.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ring shardv1.ShardConfig
+	if err := yaml.UnmarshalStrict(data, &ring); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for i := range ring.Spec.MaxShards {
+		names = append(names, fmt.Sprintf("worker-%d", i))
+	}
+	verbs := map[string]map[string]bool{}
+	for _, variant := range []string{"worker-statefulset", "worker-deployment"} {
+		objects, err := Objects(variant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		verbs[variant] = map[string]bool{}
+		for _, o := range objects {
+			if o.GetKind() != "Role" {
+				continue
+			}
+			var role rbacv1.Role
+			if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(o.Object, &role, true); err != nil {
+				t.Fatal(err)
+			}
+			for _, rule := range role.Rules {
+				for _, resource := range rule.Resources {
+					for _, verb := range rule.Verbs {
+						verbs[variant][verb+" "+resource] = true
+						var want []string
+						if variant == "worker-statefulset" && resource != "shardconfigs" && verb != "create" {
+							want = names
+						}
+						if !slices.Equal(rule.ResourceNames, want) {
+							t.Errorf("%s: %s %s of %v, want %v", variant, verb, resource, rule.ResourceNames, want)
+						}
+					}
+				}
+			}
+		}
+	}
+	if one, other := verbs["worker-statefulset"], verbs["worker-deployment"]; len(one) < 10 || !maps.Equal(one, other) {
+		t.Errorf("workers may %v in a StatefulSet, and %v in a Deployment", one, other)
+	}
 }
 
 // TestResources holds what the Pods ask for against what the architecture allows.

@@ -60,7 +60,7 @@ func TestRendering(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", variant, err)
 		}
-		want := written(t, "../../apis/crd", deploy+"/base/namespace", deploy+"/base/manager", deploy+"/base/worker", deploy+"/base/ring", deploy+"/"+variant)
+		want := written(t, "../../apis/crd", deploy+"/base/namespace", deploy+"/base/access", deploy+"/base/manager", deploy+"/base/worker", deploy+"/base/ring", deploy+"/"+variant)
 		if rendered.Size() != len(want) || len(want) < 20 {
 			t.Errorf("%s: %d objects, want %d", variant, rendered.Size(), len(want))
 		}
