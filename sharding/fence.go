@@ -13,9 +13,10 @@ import (
 // ErrFenced is wrapped by the error of a request that [Worker.FencedConfig] refused. It never reached the API server.
 var ErrFenced = errors.New("fenced: this shard may not act on the object")
 
-// FencedConfig returns a copy of cfg, or if that is nil of the config that NewWorker got, whose clients refuse to change what this shard may not act on, with an error that wraps
-// ErrFenced. An operator should make every client from it that it writes with: it closes the moment between a check and the
-// request, stops a process that was paused in the middle of a reconcile, and stops what a reconcile has left behind. Refused are
+// FencedConfig returns a copy of cfg, or if that is nil of the config that NewWorker got, whose clients refuse to change what this
+// shard may not act on, with an error that wraps ErrFenced. An operator should make every client from it that it writes with: it
+// closes the moment between a check and the request, stops a process that was paused in the middle of a reconcile, and stops what
+// a reconcile has left behind. Refused are
 //
 //   - all writes with the context of a reconcile that has lost the right to act;
 //   - whatever the context: writes to a root, its status or another subresource, unless this shard is active, the cache shows it

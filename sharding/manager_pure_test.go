@@ -302,8 +302,8 @@ func TestSlotTableFromInstances(t *testing.T) {
 			"", 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			prev, err := recoverTable(c.instances)
-			if err != nil {
+			prev, err := RingOf(c.instances)
+			if prev == nil {
 				t.Fatal(err)
 			}
 			next, err := nextTable(prev, members, byName(c.instances...), func() []balancer.SlotLoad { return nil })

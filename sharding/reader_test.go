@@ -3,6 +3,7 @@ package sharding_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,29 +29,13 @@ import (
 
 // Clients that only read.
 
-// ringOf rebuilds a ring from the ShardInstances that an informer has. Those that are about to leave or come make the error, or an
-// answer that may be wrong soon.
+// ringOf rebuilds a ring from the ShardInstances that an informer has. While they are being written the error says so.
 func ringOf(instances listers.ShardInstanceLister, namespace, name string) (*ring.Ring, error) {
 	all, err := instances.ShardInstances(namespace).List(labels.Everything())
 	if err != nil {
 		return nil, err
 	}
-	var claims []ring.Claim
-	for _, instance := range all {
-		if instance.Spec.Ring != name {
-			continue
-		}
-		claim := ring.Claim{Member: ring.Member{ID: instance.Name, Weight: float64(max(instance.Spec.Weight, 1))}}
-		for _, r := range instance.Spec.HashRanges {
-			g, err := ring.NewRange(r.Start, r.End)
-			if err != nil {
-				return nil, err
-			}
-			claim.Ranges = append(claim.Ranges, g)
-		}
-		claims = append(claims, claim)
-	}
-	return ring.FromRanges(claims) // refuses a gap or an overlap: the ranges are just being written
+	return sharding.RingOf(slices.DeleteFunc(all, func(i *shardv1.ShardInstance) bool { return i.Spec.Ring != name }))
 }
 
 // A client that only reads: what a shard has, who has an object, and who will get one that does not exist yet. The last is a prediction;

@@ -251,10 +251,11 @@ func (c *ringController) recoverOnce(config *shardv1.ShardConfig, instances map[
 	for _, instance := range instances {
 		list = append(list, instance)
 	}
-	table, err := recoverTable(list)
-	if err != nil {
+	table, err := RingOf(list)
+	if table == nil {
 		return err
 	}
+	// What does not fit together (a manager may have died between two writes) is given to somebody by the next assignment.
 	c.table, c.generation, c.recovered = table, config.Status.RingGeneration, true
 	return nil
 }

@@ -1,6 +1,7 @@
 package sharding
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -26,18 +27,32 @@ func claimOf(instance *shardv1.ShardInstance) (ring.Claim, error) {
 	return claim, nil
 }
 
-// recoverTable rebuilds the slot table from what is written on the ShardInstances. Whatever is wrong there (a manager may have
-// died between two writes) is free in the table, and given to somebody by the next assignment.
-func recoverTable(instances []*shardv1.ShardInstance) (*ring.Ring, error) {
+// RingOf rebuilds the slot table of a ring from all of its ShardInstances, as a manager does at the beginning of its term. With it anybody who
+// can read them predicts where an object will be. The error says what does not fit together, each problem on a line: slots that nobody
+// has or that two claim, while a manager writes its table, and ranges that are none. Slots with a problem are free in the table, and
+// belong to nobody. Without an error the table is complete; without any ranges it is empty, which is no error. The table is nil only if
+// two instances have the same name, or one has none.
+func RingOf(instances []*shardv1.ShardInstance) (*ring.Ring, error) {
 	var claims []ring.Claim
+	var problems []error
 	for _, instance := range instances {
 		claim, err := claimOf(instance)
-		if err == nil && len(claim.Ranges) > 0 {
+		if err != nil {
+			problems = append(problems, err)
+		} else if len(claim.Ranges) > 0 {
 			claims = append(claims, claim)
 		}
 	}
-	table, _, err := ring.Recover(claims)
-	return table, err
+	table, faults, err := ring.Recover(claims)
+	if err != nil {
+		return nil, err
+	}
+	if len(claims) > 0 {
+		for i := range faults {
+			problems = append(problems, &faults[i])
+		}
+	}
+	return table, errors.Join(problems...)
 }
 
 // givenTable returns the table that users have written by hand: hashRange on every member, together covering everything.

@@ -7,9 +7,11 @@ import (
 	"io"
 	"math"
 	"os"
+	"strings"
 
 	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/ring"
+	"github.com/shard-io/shard-controller/sharding"
 )
 
 // ringReport is what "ring" says.
@@ -82,46 +84,17 @@ func writeSVG(path string, table *ring.Ring) error {
 	return f.Close()
 }
 
-// tableOf reads the slot table as a manager does, and says what does not fit together. The table is nil if no shard has slots.
+// tableOf reads the slot table as a manager does, and says what does not fit together.
 func tableOf(f *ringFacts) (*ring.Ring, []string) {
-	var claims []ring.Claim
-	var faults []string
+	instances := make([]*shardv1.ShardInstance, len(f.instances))
 	for i := range f.instances {
-		claim, err := claimOf(&f.instances[i])
-		if err != nil {
-			faults = append(faults, err.Error())
-			continue
-		}
-		if len(claim.Ranges) > 0 {
-			claims = append(claims, claim)
-		}
+		instances[i] = &f.instances[i]
 	}
-	table, found, err := ring.Recover(claims)
+	table, err := sharding.RingOf(instances)
 	if err != nil {
-		faults = append(faults, err.Error())
+		return table, strings.Split(err.Error(), "\n")
 	}
-	for i := range found {
-		if len(claims) > 0 { // a ring without shards is no fault
-			faults = append(faults, found[i].Error())
-		}
-	}
-	return table, faults
-}
-
-func claimOf(instance *shardv1.ShardInstance) (ring.Claim, error) {
-	claim := ring.Claim{Member: ring.Member{ID: instance.Name, Weight: float64(max(1, instance.Spec.Weight))}}
-	written := instance.Spec.HashRanges
-	if len(written) == 0 && instance.Spec.HashRange != nil {
-		written = []shardv1.HashRange{*instance.Spec.HashRange}
-	}
-	for _, w := range written {
-		r, err := ring.NewRange(w.Start, w.End)
-		if err != nil {
-			return claim, fmt.Errorf("shard %s: %w", instance.Name, err)
-		}
-		claim.Ranges = append(claim.Ranges, r)
-	}
-	return claim, nil
+	return table, nil
 }
 
 // newRingReport is a pure function.

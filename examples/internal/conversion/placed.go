@@ -7,6 +7,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/ring"
 	"github.com/shard-io/shard-controller/sharding"
 )
@@ -38,19 +39,9 @@ func (s *stage) table() (*ring.Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	var claims []ring.Claim
-	for _, instance := range instances.Items {
-		claim := ring.Claim{Member: ring.Member{ID: instance.Name, Weight: float64(instance.Spec.Weight)}}
-		for _, r := range instance.Spec.HashRanges {
-			decoded, err := ring.NewRange(r.Start, r.End)
-			if err != nil {
-				return nil, err
-			}
-			claim.Ranges = append(claim.Ranges, decoded)
-		}
-		if len(claim.Ranges) > 0 {
-			claims = append(claims, claim)
-		}
+	all := make([]*shardv1.ShardInstance, len(instances.Items))
+	for i := range instances.Items {
+		all[i] = &instances.Items[i]
 	}
-	return ring.FromRanges(claims)
+	return sharding.RingOf(all)
 }

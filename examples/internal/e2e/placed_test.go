@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/ring"
 	"github.com/shard-io/shard-controller/sharding"
 )
@@ -43,22 +44,11 @@ func (s *system) table() (*ring.Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	var claims []ring.Claim
-	for _, instance := range instances.Items {
-		if len(instance.Spec.HashRanges) == 0 {
-			continue
-		}
-		claim := ring.Claim{Member: ring.Member{ID: instance.Name, Weight: float64(instance.Spec.Weight)}}
-		for _, r := range instance.Spec.HashRanges {
-			decoded, err := ring.NewRange(r.Start, r.End)
-			if err != nil {
-				return nil, err
-			}
-			claim.Ranges = append(claim.Ranges, decoded)
-		}
-		claims = append(claims, claim)
+	all := make([]*v1.ShardInstance, len(instances.Items))
+	for i := range instances.Items {
+		all[i] = &instances.Items[i]
 	}
-	return ring.FromRanges(claims)
+	return sharding.RingOf(all)
 }
 
 // churn keeps the workers busy: it goes on replacing certificates, some twenty
