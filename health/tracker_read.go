@@ -147,13 +147,8 @@ func (t *Tracker) apply(id string, l *coordinationv1.Lease, begun, now time.Time
 func (t *Tracker) confirmDeaths(ctx context.Context) bool {
 	learned := false
 	for _, id := range t.dueForConfirmation() {
-		_, err := t.look(ctx, id)
-		if err == nil {
-			learned = true
-			t.mu.Lock()
-			t.evaluate() // each on its own: a confirmation is only good for a while
-			t.mu.Unlock()
-		}
+		_, err := t.look(ctx, id) // judged each on its own: a confirmation is only good for a while
+		learned = learned || err == nil
 		if err != nil && !errors.Is(err, ErrForeignLease) && ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "Could not confirm the death of a shard", "shard", id)
 		}
@@ -180,8 +175,8 @@ func (t *Tracker) dueForConfirmation() []string {
 	})
 }
 
-// look reads one Lease from the server and takes in what it says. It returns
-// nil for a Lease that is missing.
+// look reads one Lease from the server, takes in what it says and publishes
+// what follows. It returns nil for a Lease that is missing.
 func (t *Tracker) look(ctx context.Context, id string) (*coordinationv1.Lease, error) {
 	t.mu.Lock()
 	begun, sequence := time.Now(), t.sequence
@@ -211,6 +206,7 @@ func (t *Tracker) look(ctx context.Context, id string) (*coordinationv1.Lease, e
 		}
 	}
 	t.apply(id, l, begun, time.Now())
+	t.evaluate()
 	return l, nil
 }
 

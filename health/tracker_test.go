@@ -167,6 +167,31 @@ func TestTrackerGiveBackByDeleting(t *testing.T) {
 	})
 }
 
+// What a refused take-over has read is what the snapshot says at once, or its caller would ask again and again.
+func TestTrackerLearnsFromARefusedTakeOver(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		tracker, stop, w := b.startRing(2)
+		w[0].finish()
+		if err := w[0].Release(b.ctx); err != nil {
+			t.Fatal(err)
+		}
+		b.pass(0)
+		b.expectState(tracker, "shard-1", Released)
+		b.server.stale = true // and no watch tells that it is back
+		restarted := b.startWorker("shard-1", "w1b", func(o *HeartbeatOptions) { o.Fresh = false })
+		b.pass(0)
+		b.expectState(tracker, "shard-1", Released)
+		if err := tracker.TakeOver(b.ctx, "shard-1"); !errors.Is(err, ErrAlive) {
+			t.Errorf("took a shard that is back: %v", err)
+		}
+		if h := tracker.Snapshot().Shards["shard-1"]; h.State == Released || h.Holder == "" {
+			t.Errorf("after a take-over that was refused the snapshot says %+v", h)
+		}
+		finish(restarted, w[1])
+		stop()
+	})
+}
+
 func TestTrackerReleased(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		tracker, stop, w := b.startRing(3)

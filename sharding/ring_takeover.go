@@ -157,11 +157,11 @@ func (c *ringController) finishTakeover(ctx context.Context, shard string, since
 		return // the next leader finds the Lease expired, and goes on
 	case errors.Is(err, errNoReceiver):
 		logger.Info("Nobody can take over the objects of a dead shard", "shard", shard, "objectsSoFar", moved)
-		c.kick()
+		time.AfterFunc(retryDelay(1), c.kick)
 		return
 	case errors.Is(err, health.ErrAlive):
 		logger.Info("A shard that seemed dead is alive", "shard", shard)
-		c.kick()
+		time.AfterFunc(retryDelay(1), c.kick) // not at once: what is known may still say otherwise
 		return
 	case err != nil:
 		logger.Error(err, "Taking over failed, will try again", "shard", shard)
