@@ -208,6 +208,29 @@ func (c *cluster) createSecrets(n int) {
 	}
 }
 
+// renew replaces a certificate, and waits until its report says so.
+func (c *cluster) renew(name string) {
+	c.Helper()
+	before, err := c.kube.CoreV1().ConfigMaps(site).Get(c.Context(), name+"-certaudit", metav1.GetOptions{})
+	c.must(err)
+	now := time.Now()
+	root, err := pki.NewRoot("another", pki.Validity{NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0)})
+	c.must(err)
+	cert, key, err := root.Issue(pki.Validity{NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(0, 6, 0)}, "site.example")
+	c.must(err)
+	patch, err := json.Marshal(map[string]any{"data": map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key, "ca.crt": root.PEM()}})
+	c.must(err)
+	_, err = c.kube.CoreV1().Secrets(site).Patch(c.Context(), name, types.MergePatchType, patch, metav1.PatchOptions{})
+	c.must(err)
+	c.eventually("the report of a renewed certificate is another", func() error {
+		after, err := c.kube.CoreV1().ConfigMaps(site).Get(c.Context(), name+"-certaudit", metav1.GetOptions{})
+		if err == nil && maps.Equal(after.Data, before.Data) {
+			err = fmt.Errorf("%v", after.Data)
+		}
+		return err
+	})
+}
+
 func (c *cluster) migrate(name, from, to string) {
 	c.Helper()
 	_, err := c.shards.ShardV1().ShardMigrations("audit").Create(c.Context(), &shardv1.ShardMigration{
@@ -274,6 +297,7 @@ func rights(c *cluster, templates map[string]corev1.PodTemplateSpec) {
 	c.start(worker, "worker-0")
 	c.start(worker, "worker-1")
 	c.eventually("two workers share the Secrets", c.owned(secrets, "worker-0", "worker-1"))
+	c.renew("tls-01")
 	c.start(worker, "worker-2")
 	c.eventually("three workers share the Secrets", c.owned(secrets, "worker-0", "worker-1", "worker-2"))
 	c.migrate("by-hand", "worker-0", "worker-1")
