@@ -106,9 +106,22 @@ func run(o *options, command []string) (int, error) {
 	defer remove(s.Dir)
 	code, err := inside(ctx, s)
 	if o.logs != "" {
-		err = errors.Join(err, os.CopyFS(o.logs, os.DirFS(filepath.Join(s.Dir, "log"))))
+		err = errors.Join(err, keep(filepath.Join(s.Dir, "log"), o.logs))
 	}
 	return code, err
+}
+
+// keep copies files, over those of a former time.
+func keep(from, to string) error {
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(from, "*"))
+	for _, file := range files {
+		data, failed := os.ReadFile(file)
+		err = errors.Join(err, failed, os.WriteFile(filepath.Join(to, filepath.Base(file)), data, 0o644))
+	}
+	return err
 }
 
 // inside starts the cluster in its namespaces, and returns when it has ended, with the exit code of the command.

@@ -3,6 +3,7 @@ package e2enode
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +31,7 @@ type story struct {
 
 // note puts a line into the table at the end.
 func (s *story) note(what, format string, args ...any) {
+	s.Helper()
 	text := fmt.Sprintf(format, args...)
 	s.figures = append(s.figures, [2]string{what, text})
 	s.Logf("%s: %s", what, text)
@@ -127,9 +129,9 @@ func (s *story) dump() {
 	}
 	for n := range pods.Items {
 		pod := &pods.Items[n]
-		lines := int64(15)
-		log, _ := s.kube.CoreV1().Pods(namespace).GetLogs(pod.Name, &corev1.PodLogOptions{TailLines: &lines}).DoRaw(ctx)
-		s.Logf("--- %s: %s\n%s", pod.Name, why(pod), log)
+		log, _ := s.kube.CoreV1().Pods(namespace).GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(ctx)
+		lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(log)), "\n"), func(line string) bool { return strings.HasPrefix(line, "{") })
+		s.Logf("--- %s: %s\n%s", pod.Name, why(pod), strings.Join(lines[max(0, len(lines)-15):], "\n"))
 	}
 	events, err := s.kube.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{})
 	if err == nil {

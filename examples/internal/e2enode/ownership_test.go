@@ -2,6 +2,10 @@ package e2enode
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/shard-io/shard-controller/examples/internal/pki"
+	"github.com/shard-io/shard-controller/examples/worker/certaudit"
 	"github.com/shard-io/shard-controller/internal/timeline"
 	"github.com/shard-io/shard-controller/sharding"
 )
@@ -93,36 +98,52 @@ func (c *cluster) owned(workers int) func(context.Context) error {
 	}
 }
 
-// reported is a condition: there is a report of every Secret, and it belongs to the same shard.
+// reported is a condition: there is a report on the certificate that is in each Secret now, and it belongs to the same shard.
 func (c *cluster) reported(ctx context.Context) error {
-	roots, err := c.meta.Resource(secrets).Namespace(site).List(ctx, metav1.ListOptions{})
+	roots, err := c.kube.CoreV1().Secrets(site).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
 	}
-	children, err := c.meta.Resource(configMaps).Namespace(site).List(ctx, metav1.ListOptions{})
+	children, err := c.kube.CoreV1().ConfigMaps(site).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
 	}
-	byController := map[types.UID]string{}
+	byController := map[types.UID]*corev1.ConfigMap{}
 	for n := range children.Items {
 		if controller := metav1.GetControllerOf(&children.Items[n]); controller != nil {
-			byController[controller.UID], _ = sharding.OwnerOf(&children.Items[n], ringName)
+			byController[controller.UID] = &children.Items[n]
 		}
 	}
-	missing, apart := 0, 0
+	wrong := map[string]int{}
 	for n := range roots.Items {
-		owner, _ := sharding.OwnerOf(&roots.Items[n], ringName)
-		switch report, ok := byController[roots.Items[n].UID]; {
-		case !ok:
-			missing++
-		case report != owner:
-			apart++
+		if what := misreported(&roots.Items[n], byController[roots.Items[n].UID]); what != "" {
+			wrong[what]++
 		}
 	}
-	if missing+apart > 0 {
-		return fmt.Errorf("of %d Secrets, %d have no report, and %d have one of another owner", len(roots.Items), missing, apart)
+	if len(wrong) > 0 {
+		return fmt.Errorf("of the reports on %d Secrets %v", len(roots.Items), wrong)
 	}
 	return nil
+}
+
+// misreported says what is wrong with the report on a Secret.
+func misreported(secret *corev1.Secret, report *corev1.ConfigMap) string {
+	if report == nil {
+		return "missing"
+	}
+	owner, _ := sharding.OwnerOf(secret, ringName)
+	if with, _ := sharding.OwnerOf(report, ringName); with != owner {
+		return "with another owner"
+	}
+	var r certaudit.Report
+	block, _ := pem.Decode(secret.Data[corev1.TLSCertKey])
+	if err := json.Unmarshal([]byte(report.Data[certaudit.ReportKey]), &r); err != nil || block == nil {
+		return "unreadable"
+	}
+	if sum := sha256.Sum256(block.Bytes); r.Fingerprint != hex.EncodeToString(sum[:]) {
+		return "on a former certificate"
+	}
+	return ""
 }
 
 // share says who has how many.

@@ -81,6 +81,7 @@ func (s *story) load() {
 		}
 		clients.Wait()
 	}, "manager", "worker")
+	s.note("afterwards: until all reports are on the new ones", "%.1f s", s.eventually("all reports are on the new certificates", s.reported).Seconds())
 	for component, u := range used {
 		s.note(fmt.Sprintf("%s while %.0f certificates are renewed in a second", component, float64(renewed)/window.Seconds()), "%v", u)
 	}
@@ -106,24 +107,32 @@ func (s *story) replaced(old *corev1.Pod) {
 	})
 }
 
+// podDeleted deletes a Pod, with and without the time to stop: another one of its name goes on with its objects.
 func (s *story) podDeleted() {
-	for what, grace := range map[string]*int64{"Pod of the StatefulSet deleted": nil, "the same with grace period 0": ptr.To(int64(0))} {
-		s.unmoved(what, func() {
+	for _, c := range []struct {
+		what  string
+		grace *int64
+	}{{"Pod of the StatefulSet deleted", nil}, {"the same with grace period 0", ptr.To(int64(0))}} {
+		s.unmoved(c.what, func() {
 			pod := s.worker("worker-1")
-			s.must(s.kube.CoreV1().Pods(namespace).Delete(s.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: grace}))
+			s.must(s.kube.CoreV1().Pods(namespace).Delete(s.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: c.grace}))
 			s.replaced(pod)
 		})
 	}
 }
 
-// killed kills the process in the container: the kubelet starts it again, as the same shard.
+// killed kills the process in the container. Nobody has released its Lease: others get its objects when that is over, and the process that
+// the kubelet starts gets some back.
 func (s *story) killed() {
 	s.needsNode()
-	s.unmoved("worker killed with -9", func() {
-		pod := s.worker("worker-2")
-		s.must(syscall.Kill(s.process(pod), syscall.SIGKILL))
-		s.restarted(pod)
-	})
+	begun := time.Now()
+	pod := s.worker("worker-2")
+	s.must(syscall.Kill(s.process(pod), syscall.SIGKILL))
+	s.restarted(pod)
+	s.eventually("all Secrets have an owner", s.owned(workers))
+	s.must(s.line.Look(s.Context()))
+	_, total := most(moves(s.line, begun))
+	s.note("worker killed with -9: until it is ready and has Secrets again", "%.1f s, %d moves", time.Since(begun).Seconds(), total)
 }
 
 func (s *story) restarted(old *corev1.Pod) {
