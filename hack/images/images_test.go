@@ -187,3 +187,25 @@ func TestOptions(t *testing.T) {
 		t.Error("no repository is accepted")
 	}
 }
+
+// TestDockerfile holds the other way to make the images to this one: the same flags, the same user.
+func TestDockerfile(t *testing.T) {
+	text, err := os.ReadFile("../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile("build.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, flag := range []string{"-trimpath", "-buildvcs=false", "-s -w -buildid=", "CGO_ENABLED=0"} {
+		if !strings.Contains(string(text), flag) || !strings.Contains(string(source), flag) {
+			t.Errorf("%q is not in both Dockerfile and build.go", flag)
+		}
+	}
+	for _, line := range []string{"USER " + nobody, "FROM scratch", "FROM --platform=$BUILDPLATFORM golang:1.26 AS build", `ENTRYPOINT ["/program"]`} {
+		if !strings.Contains(string(text), "\n"+line+"\n") {
+			t.Errorf("the Dockerfile has no line %q", line)
+		}
+	}
+}
