@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export GOTOOLCHAIN := local
 
-.PHONY: help quickstart test race bench faults generate verify lint build images controlplane sim-load sim sim-long sim-planted e2e e2e-node
+.PHONY: help quickstart test race bench faults generate verify lint alerts build images controlplane sim-load sim sim-long sim-planted e2e e2e-node
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,8 +19,9 @@ test: controlplane ## Run all tests, with those on a real control plane
 	go test -timeout 20m $$(go list ./... | grep -v $(foreach p,$(PROCESS_TESTS:./%/...=%),-e /$(p)))
 	cd hack/goget && go test -count=1 .
 	cd sharding/ctrlruntime && go test .
-	cd hack/kustomize && go test .
+	cd hack/kustomize && go test -count=1 .
 	cd hack/images && go test .
+	cd hack/alerts && go test -count=1 .
 	go test -timeout 20m -p 1 $(PROCESS_TESTS)
 	cd examples/embed-controllerruntime && go test -count=1 -p 1 ./...
 	$(MAKE) sim SEEDS=24
@@ -58,6 +59,10 @@ sim-load: ## Simulate planner and scaling under load; writes the tables of docs/
 
 generate: ## Generate clients, CRDs and deep copies from apis/shard/v1
 	hack/generate.sh
+
+# The first time it compiles Prometheus: two to three CPU minutes.
+alerts: ## Check alerts and dashboard with the parser and the rules of Prometheus, and against the metrics that exist
+	go -C hack/alerts test -count=1 .
 
 verify: ## Check that generated files are up to date, and lint
 	hack/verify.sh
