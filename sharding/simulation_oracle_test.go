@@ -69,6 +69,13 @@ func (o *oracle) breach(promise, format string, args ...any) {
 	}
 }
 
+// breachState is P6, as the one who watches the states sees it.
+func (o *oracle) breachState(format string, args ...any) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.breach("P6", format, args...)
+}
+
 // committed is called for every write, in their order, under the lock of the API server.
 func (o *oracle) committed(e memapi.Event) {
 	o.mu.Lock()
@@ -102,7 +109,19 @@ func (o *oracle) leaseWritten(e memapi.Event) {
 	}
 }
 
+// isChunk says whether a write is to a part of a large state.
+func isChunk(e memapi.Event) bool {
+	obj := e.New
+	if obj == nil {
+		obj = e.Old
+	}
+	return obj.GetNamespace() == simNamespace
+}
+
 func (o *oracle) rootWritten(e memapi.Event) {
+	if isChunk(e) {
+		return
+	}
 	if e.New == nil {
 		delete(o.roots, e.Old.GetUID())
 		return

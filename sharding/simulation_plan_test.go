@@ -86,6 +86,9 @@ type plan struct {
 	electionFor   time.Duration // the lease of the managers' election
 	workers, most int
 	load          LoadFunc
+	stateful      bool          // the workers know something of their roots, which goes along
+	checkpoint    time.Duration // how often they write it down; 0 for never
+	inline        int           // above how many bytes a state goes through Secrets
 	roots         int
 	fenced        bool // the API server has the fence
 	noisy         bool // a few of all requests fail, all the time
@@ -114,6 +117,10 @@ func planOf(seed uint64, duration time.Duration) *plan {
 	}
 	if seed%4 > 0 {
 		p.load = func() float64 { return math.NaN() } // not known: it is not written
+	}
+	if seed%3 == 1 {
+		p.stateful, p.inline = true, []int{0, 48}[seed%2]
+		p.checkpoint = []time.Duration{0, 5 * p.leaseFor}[seed/6%2]
 	}
 	p.duration = max(duration-p.startTime()-p.settleTime(), duration/2)
 	p.planClocks(r)

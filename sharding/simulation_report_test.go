@@ -21,6 +21,7 @@ type simReport struct {
 	kinds      map[string]int // requests
 	tame       []string       // seeds that had too little trouble
 	moves, takeovers, refused, stale, requests,
+	stateful, exports, imports,
 	unsynchronised, unfenced int
 }
 
@@ -32,6 +33,11 @@ func (r *simReport) take(w *world) {
 	defer w.oracle.mu.Unlock()
 	r.seeds, r.simulated, r.violations = 1, w.now(), len(w.oracle.broken)
 	r.moves, r.takeovers, r.refused, r.stale = w.oracle.moves, w.oracle.takeovers, w.oracle.refused, w.oracle.stale
+	if w.states != nil {
+		w.states.mu.Lock()
+		r.stateful, r.exports, r.imports = 1, w.states.exports, w.states.imports
+		w.states.mu.Unlock()
+	}
 	troubles := 0
 	for kind, n := range w.struck {
 		r.faults[string(kind)] += n
@@ -74,6 +80,9 @@ func (r *simReport) add(o *simReport) {
 	r.refused += o.refused
 	r.stale += o.stale
 	r.requests += o.requests
+	r.stateful += o.stateful
+	r.exports += o.exports
+	r.imports += o.imports
 	r.unsynchronised += o.unsynchronised
 	r.unfenced += o.unfenced
 	for kind, n := range o.faults {
@@ -93,9 +102,9 @@ func (r *simReport) String() string {
 	}
 	return fmt.Sprintf("%d seeds, %.0f simulated hours in %s (%.1f hours per second), %d faults of %d kinds, %d violations\n"+
 		"%d requests, %d changes of owner, %d of them take-overs; writes of former owners: %d refused by the fence, %d accepted in the %d seeds without one; "+
-		"%d seeds with clocks beyond the bound\n%s",
+		"%d seeds with clocks beyond the bound; %d with states, %d exported and %d imported\n%s",
 		r.seeds, r.simulated.Hours(), r.took.Round(time.Second), r.simulated.Hours()/r.took.Seconds(), total, len(r.faults), r.violations,
-		r.requests, r.moves, r.takeovers, r.refused, r.stale, r.unfenced, r.unsynchronised, &b)
+		r.requests, r.moves, r.takeovers, r.refused, r.stale, r.unfenced, r.unsynchronised, r.stateful, r.exports, r.imports, &b)
 }
 
 // busiest lists the most frequent kinds of requests: what simulated time is spent on.
@@ -110,6 +119,9 @@ func (r *simReport) busiest() string {
 
 // judge fails the test if there was too little trouble to prove anything.
 func (r *simReport) judge(t *testing.T) {
+	if r.stateful >= 3 && r.imports < r.stateful {
+		t.Errorf("%d seeds with states, and only %d states were imported", r.stateful, r.imports)
+	}
 	if len(r.tame) > 0 {
 		t.Errorf("%d seeds had less than %d troubles of %d kinds: %s", len(r.tame), minTroubles, minKinds, strings.Join(r.tame, "; "))
 	}

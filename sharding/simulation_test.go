@@ -112,6 +112,9 @@ func simulateSeed(t *testing.T, seed uint64, r *simReport) {
 // live is the whole simulation.
 func (w *world) live() {
 	w.server.OnCommit(w.oracle.committed)
+	if w.stateful {
+		w.states = watchStates(w.server, w.oracle.breachState)
+	}
 	if w.fenced {
 		w.server.Admit(w.admission)
 	}
@@ -240,7 +243,7 @@ func (w *world) unowned() []string {
 		return nil // nobody could own anything
 	}
 	var list []string
-	for _, root := range w.server.List(secrets, "", nil) {
+	for _, root := range w.server.List(secrets, "ns", nil) {
 		if owner, _ := OwnerOf(root, simRing); !live[owner] {
 			list = append(list, fmt.Sprintf("%s is owned by %q, who does not act", root.GetName(), owner))
 		}
@@ -255,11 +258,14 @@ func (w *world) unwell() []string {
 	}
 	list := w.unowned()
 	owners := map[string]string{}
-	for _, root := range w.server.List(secrets, "", nil) {
+	for _, root := range w.server.List(secrets, "ns", nil) {
 		owner, _ := OwnerOf(root, simRing)
 		owners[string(root.GetUID())] = owner
 		if target, draining := DrainTargetOf(root, simRing); draining {
 			list = append(list, fmt.Sprintf("%s of %s is on its way to %s", root.GetName(), owner, target))
+		}
+		if statePending(root, simRing) {
+			list = append(list, fmt.Sprintf("%s of %s has a state that its owner has not taken over", root.GetName(), owner))
 		}
 		if a := root.GetAnnotations(); a[workAnnotation] != a[doneAnnotation] {
 			list = append(list, fmt.Sprintf("%s of %s is to be %q and is %q", root.GetName(), owner, a[workAnnotation], a[doneAnnotation]))

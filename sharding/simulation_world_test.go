@@ -24,10 +24,12 @@ import (
 type world struct {
 	*sim
 	*plan
-	oracle *oracle
-	begun  time.Time
-	agenda agenda
-	noise  memapi.Faults
+	oracle  *oracle
+	states  *stateOracle // nil if the workers have no state
+	ledgers ledgers
+	begun   time.Time
+	agenda  agenda
+	noise   memapi.Faults
 
 	processes []*process // all that ever were, in the order in which they started
 	shards    int        // how many names have been used
@@ -158,11 +160,7 @@ func (w *world) startWorker(shard string, keep bool) *process {
 	}
 	factory := informers.NewSharedInformerFactoryWithOptions(p.fenced, 0, informers.WithTweakListOptions(p.worker.TweakListOptions))
 	roots, children := factory.Core().V1().Secrets().Informer(), factory.Core().V1().ConfigMaps().Informer()
-	err = p.worker.Add(Controller{
-		Informer: roots, Children: map[schema.GroupResource]cache.SharedIndexInformer{{Resource: "configmaps"}: children},
-		Reconcile: w.reconciler(p, roots, children), SetAsideRetry: time.Minute, MaxBackoff: 10 * time.Second,
-	})
-	if err != nil {
+	if err = p.worker.Add(w.controller(p, roots, children)); err != nil {
 		w.Fatal(err)
 	}
 	var ctx context.Context
@@ -175,6 +173,28 @@ func (w *world) startWorker(shard string, keep bool) *process {
 		}
 	})
 	return p
+}
+
+// controller is what a worker serves. In some seeds it knows something that goes along with the roots.
+func (w *world) controller(p *process, roots, children cache.SharedIndexInformer) Controller {
+	c := Controller{
+		Informer: roots, Children: map[schema.GroupResource]cache.SharedIndexInformer{{Resource: "configmaps"}: children},
+		Reconcile: w.reconciler(p, roots, children), SetAsideRetry: time.Minute, MaxBackoff: 10 * time.Second,
+	}
+	if w.states == nil {
+		return c
+	}
+	l, reconcile := w.ledgers.of(p.name), c.Reconcile
+	c.Reconcile = func(ctx context.Context, key types.NamespacedName) (Result, error) {
+		if _, err := l.Reconcile(ctx, key); err != nil {
+			return Result{}, err
+		}
+		return reconcile(ctx, key)
+	}
+	c.State = &StateTransfer{
+		Exporter: l, Importer: watched{l, w.states, p.name, p.shard}, Forgetter: l, Checkpoint: w.checkpoint, InlineLimit: w.inline,
+	}
+	return c
 }
 
 const (

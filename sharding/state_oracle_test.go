@@ -19,7 +19,8 @@ import (
 // A state may go from a root for one of these reasons only: the owner's process that writes has imported it (exactly once), it has
 // been moved to where unusable ones are kept, or the ring has taken everything off.
 type stateOracle struct {
-	s *sim
+	server *memapi.Server
+	breach func(format string, args ...any)
 
 	mu       sync.Mutex
 	imported map[string]map[string]int // by state, how often each process has imported it
@@ -30,10 +31,10 @@ type stateOracle struct {
 	unusable int
 }
 
-// watchStates makes an oracle for everything that happens from now on. Processes are actors.
-func (s *sim) watchStates() *stateOracle {
-	o := &stateOracle{s: s, imported: map[string]map[string]int{}, written: map[string]string{}}
-	s.server.OnCommit(o.commit)
+// watchStates makes an oracle for everything that happens from now on. Processes are actors. breach is told what is broken.
+func watchStates(server *memapi.Server, breach func(format string, args ...any)) *stateOracle {
+	o := &stateOracle{server: server, breach: breach, imported: map[string]map[string]int{}, written: map[string]string{}}
+	server.OnCommit(o.commit)
 	return o
 }
 
@@ -43,7 +44,7 @@ func identity(uid types.UID, epoch, sequence int64) string {
 
 // importedBy is told of every state that an Importer has taken. root is as the server has it at this moment.
 func (o *stateOracle) importedBy(process, shard string, key types.NamespacedName, state State) {
-	root := o.s.server.Get(secrets, key.Namespace, key.Name)
+	root := o.server.Get(secrets, key.Namespace, key.Name)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	id := identity(state.UID, state.Epoch, state.Sequence)
@@ -53,10 +54,10 @@ func (o *stateOracle) importedBy(process, shard string, key types.NamespacedName
 	o.imported[id][process]++
 	o.imports++
 	if n := o.imported[id][process]; n > 1 {
-		o.s.Errorf("%s has imported %s of %s %d times", process, id, key.Name, n)
+		o.breach("%s has imported %s of %s %d times", process, id, key.Name, n)
 	}
 	if e, err := parseEnvelope(o.written[id]); err != nil || e.Sum != checksum(state.Data) || e.Version != state.Version {
-		o.s.Errorf("%s has imported %s of %s, which is not what was exported: %v", process, id, key.Name, err)
+		o.breach("%s has imported %s of %s, which is not what was exported: %v", process, id, key.Name, err)
 	}
 	if root == nil || root.GetUID() != state.UID {
 		return // it is being deleted
@@ -65,7 +66,7 @@ func (o *stateOracle) importedBy(process, shard string, key types.NamespacedName
 		return // taken from it a moment ago; it may not act on it, and nobody sees what it does
 	}
 	if on, err := stateOf(root, simRing); err != nil || on == nil || identity(on.UID, on.Epoch, on.Sequence) != id {
-		o.s.Errorf("%s has imported %s of %s, which has %+v on it", process, id, key.Name, on)
+		o.breach("%s has imported %s of %s, which has %+v on it", process, id, key.Name, on)
 	}
 }
 
@@ -97,20 +98,20 @@ func (o *stateOracle) commit(e memapi.Event) {
 func (o *stateOracle) exported(e memapi.Event, text string) {
 	envelope, err := parseEnvelope(text)
 	if err != nil {
-		o.s.Errorf("%s has written a state that can't be read: %v", e.Actor, err)
+		o.breach("%s has written a state that can't be read: %v", e.Actor, err)
 		return
 	}
 	id := identity(envelope.UID, envelope.Epoch, envelope.Sequence)
 	if before, again := o.written[id]; again && before != text {
-		o.s.Errorf("%s has written two states as %s", e.Actor, id)
+		o.breach("%s has written two states as %s", e.Actor, id)
 	}
 	o.written[id] = text
 	o.exports++
 	if envelope.UID != e.Old.GetUID() || envelope.Epoch != EpochOf(e.Old, simRing) {
-		o.s.Errorf("%s has written %s on %s of epoch %d", e.Actor, id, e.Old.GetUID(), EpochOf(e.Old, simRing))
+		o.breach("%s has written %s on %s of epoch %d", e.Actor, id, e.Old.GetUID(), EpochOf(e.Old, simRing))
 	}
 	if owner, _ := OwnerOf(e.Old, simRing); owner != envelope.From {
-		o.s.Errorf("%s of %s was written by %s, and belonged to %s", id, e.Old.GetName(), envelope.From, owner)
+		o.breach("%s of %s was written by %s, and belonged to %s", id, e.Old.GetName(), envelope.From, owner)
 	}
 }
 
@@ -128,7 +129,7 @@ func (o *stateOracle) gone(e memapi.Event, text string) {
 	id := identity(envelope.UID, envelope.Epoch, envelope.Sequence)
 	own := envelope.Epoch == EpochOf(e.Old, simRing) // a checkpoint of the owner's, which its process knows
 	if !own && o.imported[id][e.Actor] != 1 {
-		o.s.Errorf("%s has taken %s off %s, and had imported it %d times", e.Actor, id, e.Old.GetName(), o.imported[id][e.Actor])
+		o.breach("%s has taken %s off %s, and had imported it %d times", e.Actor, id, e.Old.GetName(), o.imported[id][e.Actor])
 	}
 }
 
@@ -160,7 +161,7 @@ func TestStatesUnderFaults(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			simulate(t, func(s *sim) {
 				storm := newStorm(s, uint64(seed)+100)
-				oracle := s.watchStates()
+				oracle := watchStates(s.server, s.Errorf)
 				var all ledgers
 				storm.change = func(process, id string) (ReconcileFunc, func(*WorkerOptions, *Controller)) {
 					l := all.of(process)
