@@ -114,9 +114,11 @@ func (c *ringController) writeStatus(ctx context.Context, config *shardv1.ShardC
 		conditions[i].ObservedGeneration = config.Generation
 	}
 	conditions = append(conditions, auditConditions(c.audit.latest(), len(members.shards) > 0, config.Status.Conditions)...)
-	if able := c.scaler.condition; able != nil {
-		able.ObservedGeneration = config.Generation
-		conditions = append(conditions, *able)
+	for _, about := range []*metav1.Condition{c.scaler.condition, c.scaler.fitting.condition} {
+		if about != nil {
+			about.ObservedGeneration = config.Generation
+			conditions = append(conditions, *about)
+		}
 	}
 	want := shardv1.ShardConfigStatus{
 		ObservedGeneration: config.Generation,

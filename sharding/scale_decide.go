@@ -30,6 +30,7 @@ type scaler struct {
 	workloadErr error
 	condition   *metav1.Condition
 	failedAt    time.Time // when a removal was last taken back
+	fitting     fitting
 }
 
 const (
@@ -97,9 +98,10 @@ func (c *ringController) scale(ctx context.Context, config *shardv1.ShardConfig,
 		return wait
 	}
 	s.at = now
-	s.workload, s.workloadErr = nil, nil
+	s.workload, s.workloadErr, s.fitting.condition = nil, nil, nil
 	if ref := config.Spec.Workload; ref != nil {
 		if s.workload, s.workloadErr = c.workloads.get(ctx, ref, now); s.workload != nil {
+			c.fit(ctx, config, facts, m.frozen)
 			m.rollingOut = m.rollingOut || s.workload.rollingOut
 		}
 	}

@@ -2,6 +2,7 @@ package sharding
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +32,8 @@ func TestWorkloadsOnARealServer(t *testing.T) {
 	}
 	ctx, ns := t.Context(), metav1.NamespaceDefault
 	labels := map[string]string{"app": "w"}
-	template := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "w", Image: "w"}}}}
+	template := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "w", Image: "w",
+		Resources: corev1.ResourceRequirements{Requests: list("memory", "64Mi")}}}}}
 	selector := &metav1.LabelSelector{MatchLabels: labels}
 	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "w"}, Spec: appsv1.DeploymentSpec{Replicas: ptr.To[int32](3), Selector: selector, Template: template}}
 	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "w"}, Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](3), Selector: selector, Template: template, ServiceName: "w"}}
@@ -43,6 +45,7 @@ func TestWorkloadsOnARealServer(t *testing.T) {
 	}
 	for _, kind := range []string{"Deployment", "StatefulSet"} {
 		checkScaling(ctx, t, &workloads{kube: kube, namespace: ns}, kind)
+		checkFitting(ctx, t, &workloads{kube: kube, namespace: ns}, kind)
 	}
 	checkRivalAndPod(ctx, t, kube, ns)
 }
@@ -68,6 +71,57 @@ func checkScaling(ctx context.Context, t *testing.T, w *workloads, kind string) 
 	if _, err := w.get(ctx, &shardv1.WorkloadReference{APIVersion: "apps/v1", Kind: kind, Name: "none"}, time.Now()); !apierrors.IsNotFound(err) {
 		t.Errorf("%s: one that does not exist: %v", kind, err)
 	}
+}
+
+// checkFitting writes resources into the template, and takes them out again: what others have put there stays.
+func checkFitting(ctx context.Context, t *testing.T, w *workloads, kind string) {
+	ref := &shardv1.WorkloadReference{APIVersion: "apps/v1", Kind: kind, Name: "w"}
+	get := func() *workload {
+		t.Helper()
+		found, err := w.get(ctx, ref, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	fit := func(want *shardv1.ComputeResources) error {
+		t.Helper()
+		now := get()
+		patch, err := resourcePatch(want, now.template)
+		if err != nil || patch == nil {
+			t.Fatalf("%s: patch %v, %v, want one", kind, patch, err)
+		}
+		return w.change(ctx, now, patch)
+	}
+	has := func(want string) {
+		t.Helper()
+		r := get().template.resources
+		if got := fmt.Sprintf("%s %s %s", r.Requests.Cpu(), r.Requests.Memory(), r.Limits.Memory()); got != want {
+			t.Errorf("%s: cpu, memory and its limit are %s, want %s", kind, got, want)
+		}
+	}
+	former := get()
+	if err := fit(&shardv1.ComputeResources{Requests: list("cpu", "200m"), Limits: list("memory", "1Gi")}); err != nil {
+		t.Fatal(err)
+	}
+	has("200m 64Mi 1Gi") // 64Mi is in the template from the beginning on
+	if after := get(); !after.rollingOut || after.template.container != "w" {
+		t.Errorf("%s: %+v, want a rollout", kind, after)
+	}
+	again, err := resourcePatch(&shardv1.ComputeResources{Requests: list("cpu", "0.2"), Limits: list("memory", "1Gi")}, get().template)
+	if err != nil || again != nil {
+		t.Errorf("%s: again: %v, %v", kind, again, err)
+	}
+	if err := w.change(ctx, former, map[string]any{"metadata": map[string]any{"labels": map[string]any{"a": "b"}}}); !apierrors.IsConflict(err) {
+		t.Errorf("%s: on a version that is not the last: %v, want a conflict", kind, err)
+	}
+	if err := fit(&shardv1.ComputeResources{Requests: list("memory", "2Gi"), Limits: list("memory", "1Gi")}); !apierrors.IsInvalid(err) {
+		t.Errorf("%s: more requested than allowed: %v, want that it is refused", kind, err)
+	}
+	if err := fit(nil); err != nil {
+		t.Fatal(err)
+	}
+	has("0 64Mi 0")
 }
 
 func checkRivalAndPod(ctx context.Context, t *testing.T, kube kubernetes.Interface, ns string) {

@@ -24,6 +24,7 @@ type workload struct {
 	version    string // resourceVersion, of the scale as well
 	replicas   int32
 	rollingOut bool
+	template   podTemplate
 	// rival is the HorizontalPodAutoscaler that scales it too, "" for none.
 	rival string
 }
@@ -62,14 +63,14 @@ func (w *workloads) get(ctx context.Context, ref *shardv1.WorkloadReference, now
 		if err != nil {
 			return nil, err
 		}
-		found.version, found.replicas = d.ResourceVersion, replicasOf(d.Spec.Replicas)
+		found.version, found.replicas, found.template = d.ResourceVersion, replicasOf(d.Spec.Replicas), templateOf(d, &d.Spec.Template)
 		found.rollingOut = d.Status.ObservedGeneration < d.Generation || d.Status.UpdatedReplicas < min(d.Status.Replicas, found.replicas)
 	case "StatefulSet":
 		s, err := w.kube.AppsV1().StatefulSets(w.namespace).Get(ctx, ref.Name, metav1.GetOptions{})
 		if err != nil {
 			return nil, err
 		}
-		found.version, found.replicas = s.ResourceVersion, replicasOf(s.Spec.Replicas)
+		found.version, found.replicas, found.template = s.ResourceVersion, replicasOf(s.Spec.Replicas), templateOf(s, &s.Spec.Template)
 		found.rollingOut = s.Status.ObservedGeneration < s.Generation || s.Status.UpdateRevision != s.Status.CurrentRevision
 	default:
 		return nil, errUnsupportedWorkload

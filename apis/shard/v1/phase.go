@@ -17,6 +17,8 @@ const (
 	ConditionOverlapping = "Overlapping"
 	// ConditionAbleToScale is True on a ring with a workload when the manager can give it as many replicas as are desired.
 	ConditionAbleToScale = "AbleToScale"
+	// ConditionResourcesApplied is True on a ring with a workload and resources when the template of the workload has these resources.
+	ConditionResourcesApplied = "ResourcesApplied"
 	// ConditionCovered is True on a ring when its latest audit found for every object of every target a live owner, which holds it, and
 	// every child with its root.
 	ConditionCovered = "Covered"

@@ -118,7 +118,8 @@ type ShardConfigSpec struct {
 	// +optional
 	HealthCheckInterval *metav1.Duration `json:"healthCheckInterval,omitempty"`
 
-	// resources are the compute resources of one worker Pod. Not to be confused with targets. No default. Written by the user.
+	// resources are the compute resources of one worker Pod: the manager writes them into the template of the workload, which replaces its Pods. Not to
+	// be confused with targets. No default: then the template is left as it is. Written by the user.
 	// +optional
 	Resources *ComputeResources `json:"resources,omitempty"`
 

@@ -34,7 +34,8 @@ type ShardConfigSpecApplyConfiguration struct {
 	// healthCheckInterval is how long a live shard may be silent: the duration of its Lease. It renews the Lease every 2/15 of
 	// it and stops acting after 2/3 of it without a renewal. A duration, 1s to 1h, default 30s. Written by the user.
 	HealthCheckInterval *metav1.Duration `json:"healthCheckInterval,omitempty"`
-	// resources are the compute resources of one worker Pod. Not to be confused with targets. No default. Written by the user.
+	// resources are the compute resources of one worker Pod: the manager writes them into the template of the workload, which replaces its Pods. Not to
+	// be confused with targets. No default: then the template is left as it is. Written by the user.
 	Resources *ComputeResourcesApplyConfiguration `json:"resources,omitempty"`
 	// targets are the resources whose objects are assigned to shards. At most 16, none twice, default none: then nothing is
 	// sharded. Written by the user.
