@@ -178,7 +178,7 @@ func rebalanceOf(config *shardv1.ShardConfig) *shardv1.Rebalance {
 	return complete.Spec.Rebalance
 }
 
-// slotsForRegroup is what slots count when members change, nil if it is not known.
+// slotsForRegroup is what slots count when members change, nil if it is not known, or was another thing when it was reported.
 func (c *ringController) slotsForRegroup(facts []shardFact, members membership) []balancer.SlotLoad {
 	reports, missing := slotReportsOf(facts, c.table)
 	for _, unknown := range missing {
@@ -186,5 +186,27 @@ func (c *ringController) slotsForRegroup(facts []shardFact, members membership) 
 			return nil
 		}
 	}
-	return regroupLoads(c.table, slotLoadsOf(c.table, reports), members.shards)
+	slots := slotLoadsOf(c.table, reports)
+	if !upToDate(c.table, slots, facts) {
+		return nil
+	}
+	return regroupLoads(c.table, slots, members.shards)
+}
+
+// upToDate says whether the reports are about the objects that the shards have now. They are written now and then, and while a ring fills, or just
+// after objects have moved, what they leave out would look as if it were no work.
+func upToDate(table *ring.Ring, slots []balancer.SlotLoad, facts []shardFact) bool {
+	reported := map[string]int64{}
+	for slot, owner := range ownersOf(table) {
+		reported[owner] += slots[slot].Objects
+	}
+	for _, f := range facts {
+		if !table.Has(f.id) {
+			continue
+		}
+		if off := max(f.objects-reported[f.id], reported[f.id]-f.objects); off > max(fewObjects, f.objects/5) {
+			return false
+		}
+	}
+	return true
 }

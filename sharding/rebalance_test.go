@@ -57,6 +57,33 @@ func TestSlotLoadsOf(t *testing.T) {
 	}
 }
 
+// TestUpToDate: reports of a ring that fills, or whose objects have just moved, are not what its slots carry.
+func TestUpToDate(t *testing.T) {
+	slots := make([]balancer.SlotLoad, 16)
+	slots[0].Objects, slots[4].Objects = 100, 60 // a has the first quarter, b the second
+	for _, c := range []struct {
+		name string
+		a, b int64
+		want bool
+	}{
+		{"all there", 100, 60, true},
+		{"a few more", 110, 70, true},
+		{"a few fewer", 95, 50, true},
+		{"a has got many since", 130, 60, false},
+		{"b has lost many since", 100, 30, false},
+		{"few, of which none is reported", 100, 77, false},
+	} {
+		facts := []shardFact{{id: "a", objects: c.a}, {id: "b", objects: c.b}, {id: "stranger", objects: 1000}}
+		if got := upToDate(quarters(t), slots, facts); got != c.want {
+			t.Errorf("%s: %t, want %t", c.name, got, c.want)
+		}
+	}
+	few := []shardFact{{id: "a", objects: 10}, {id: "b", objects: 16}}
+	if !upToDate(quarters(t), make([]balancer.SlotLoad, 16), few) {
+		t.Error("few objects are out of date")
+	}
+}
+
 func TestRegroupLoads(t *testing.T) {
 	table := quarters(t)
 	slots := make([]balancer.SlotLoad, 16)
