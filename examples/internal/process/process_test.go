@@ -80,7 +80,8 @@ func TestExitCodes(t *testing.T) {
 		{name: "an orderly end", run: fine, code: ExitOK, stderr: "Stopped in order"},
 		{name: "an error", run: func(context.Context) error { return errors.New("broken pipe") }, code: ExitFailure, stderr: "broken pipe"},
 		{name: "help", args: []string{"-h"}, code: ExitOK, stderr: "-probe-address"},
-		{name: "no such flag", args: []string{"--nope"}, code: ExitUsage, stderr: "nope"},
+		{name: "no such flag", args: []string{"--nope"}, code: ExitUsage, stderr: "example: flag provided but not defined: -nope; --help lists the flags\n"},
+		{name: "a flag of another type", args: []string{"--times=many"}, code: ExitUsage, stderr: `invalid value "many" for flag -times`},
 		{name: "an argument", args: []string{"now"}, code: ExitUsage, stderr: `"now": there are flags only`},
 		{name: "a wrong flag of the program", args: []string{"--name=bad"}, code: ExitUsage, stderr: "--name: must not be bad"},
 		{name: "a wrong format", args: []string{"--log-format=xml"}, code: ExitUsage, stderr: `--log-format: "xml" is neither`},
@@ -101,6 +102,9 @@ func TestExitCodes(t *testing.T) {
 			code := p.Execute(tc.args, out, out, func(int) { t.Error("exit was called") })
 			if code != tc.code || !strings.Contains(out.String(), tc.stderr) {
 				t.Errorf("code %d, output %q; want %d, %q", code, out, tc.code, tc.stderr)
+			}
+			if code == ExitUsage && strings.Count(out.String(), "\n") != 1 {
+				t.Errorf("not one line: %q", out)
 			}
 			if ran != (tc.run != nil) {
 				t.Errorf("ran: %t", ran)

@@ -72,15 +72,17 @@ func (p *Program) Execute(args []string, stdout, stderr io.Writer, exit func(int
 // parse reads the flags; if it returns false, the program ends with the code.
 func (p *Program) parse(args []string, stdout, stderr io.Writer) (code int, ok bool) {
 	set := flag.NewFlagSet(p.Name, flag.ContinueOnError)
-	set.SetOutput(stderr)
+	set.SetOutput(io.Discard) // a mistake is one line, and not all the flags
 	doc, defaults, err := p.register(set)
 	if err == nil {
 		err = set.Parse(args)
 		if errors.Is(err, flag.ErrHelp) {
+			set.SetOutput(stderr)
+			set.Usage()
 			return ExitOK, false
 		}
 		if err != nil {
-			return ExitUsage, false // the set has said it
+			err = fmt.Errorf("%w; --help lists the flags", err)
 		}
 	}
 	if err == nil && set.NArg() > 0 {
