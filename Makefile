@@ -3,12 +3,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export GOTOOLCHAIN := local
 
-.PHONY: help quickstart test race bench faults generate verify lint alerts build images controlplane sim-load sim sim-long sim-planted e2e e2e-node
+.PHONY: help quickstart test race bench faults workload generate verify lint alerts build images controlplane sim-load sim sim-long sim-planted e2e e2e-node
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-quickstart: ## See a sharded controller at work on a real API server, in about a minute (KEEP=1 keeps it, KUBECONFIG=... uses your cluster)
+quickstart: ## See a sharded controller at work on a real API server, in a minute and a half (KEEP=1 keeps it, KUBECONFIG=... uses your cluster)
 	@go run ./examples/quickstart
 
 # Tests with processes and short leases run one package at a time, so that they have the machine to themselves.
@@ -54,6 +54,12 @@ sim-planted: ## Show that the simulation finds mistakes which are planted for it
 
 faults: controlplane ## Kill, stop and cut off real processes on a real API server, and count what gets through: about 20 minutes
 	go run ./internal/faults
+
+# The version is stamped, as the program behaves by it.
+KUBERNETES := k8s.io/component-base/version
+workload: controlplane ## Scale a real Deployment and a real StatefulSet, with a kube-controller-manager that is built for it: some minutes
+	go -C hack/node build -ldflags "-X $(KUBERNETES).gitVersion=v1.37.2 -X $(KUBERNETES).gitMajor=1 -X $(KUBERNETES).gitMinor=37" -o $(CURDIR)/bin/kube-controller-manager k8s.io/kubernetes/cmd/kube-controller-manager
+	KUBE_CONTROLLER_MANAGER=$(CURDIR)/bin/kube-controller-manager go test -count=1 -v ./sharding -run 'TestRealWorkload$$'
 
 sim-load: ## Simulate planner and scaling under load; writes the tables of docs/scaling.md and docs/img/scaling-*.svg
 	go -C hack/loadsim run .
