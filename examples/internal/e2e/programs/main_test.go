@@ -112,18 +112,18 @@ func (p *place) createRing() {
 	p.must(err)
 }
 
-// identity is the kubeconfig of a program in a Pod of this name. host may be another address of the API server.
-func (p *place) identity(program, pod, host string) string {
+// identity is the kubeconfig of a program in a Pod of this name. by may be another address of the API server.
+func (p *place) identity(program, pod string, by *proxy) string {
 	p.Helper()
 	cfg, err := p.plane.PodConfig(p.Context(), p.ns, program, pod)
 	p.must(err)
-	return p.kubeconfig(cfg, host)
+	return p.kubeconfig(cfg, by)
 }
 
-func (p *place) kubeconfig(cfg *rest.Config, host string) string {
+func (p *place) kubeconfig(cfg *rest.Config, by *proxy) string {
 	p.Helper()
-	if host != "" {
-		cfg.Host, cfg.CAData = host, nil
+	if by != nil {
+		cfg.Host, cfg.CAData = "https://"+by.address, by.authority
 	}
 	path, err := p.plane.KubeconfigFile(cfg)
 	p.must(err)
@@ -150,7 +150,7 @@ func (p *place) start(program string, args ...string) *child.Process {
 // startAs starts a program with the ServiceAccount of its name and what it needs at the least.
 func (p *place) startAs(program string, args ...string) *child.Process {
 	p.Helper()
-	args = append([]string{"--kubeconfig=" + p.identity(program, program+"-0", "")}, args...)
+	args = append([]string{"--kubeconfig=" + p.identity(program, program+"-0", nil)}, args...)
 	return p.start(program, append(args, least(program)...)...)
 }
 

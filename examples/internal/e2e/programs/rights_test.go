@@ -5,12 +5,15 @@ package programs
 import (
 	"slices"
 	"strings"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/shard-io/shard-controller/examples/deploy"
+	"github.com/shard-io/shard-controller/examples/internal/pki"
 )
 
 // grant gives the ServiceAccount of a program the shipped roles, in the namespace of the test, but for one right: "list secrets".
@@ -61,6 +64,21 @@ func (p *place) bind(account string, rules []rbacv1.PolicyRule) {
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
 		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: p.ns, Name: account}},
+	}, metav1.CreateOptions{})
+	p.must(err)
+}
+
+// createTLSSecret creates a Secret for the worker to audit.
+func (p *place) createTLSSecret() {
+	p.Helper()
+	valid := pki.Validity{NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	root, err := pki.NewRoot("test", valid)
+	p.must(err)
+	cert, key, err := root.Issue(valid, "site.example")
+	p.must(err)
+	_, err = p.kube.CoreV1().Secrets(p.ns).Create(p.Context(), &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "tls"}, Type: corev1.SecretTypeTLS,
+		Data: map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key},
 	}, metav1.CreateOptions{})
 	p.must(err)
 }
