@@ -121,9 +121,12 @@ func (c *cluster) render(folder string) []*unstructured.Unstructured {
 	return objects
 }
 
-// withJournal is the change that lets the workers write their journals to their logs, as a patch of a user would.
+// withJournal lets the workers write their journals to their logs, as a patch of a user would, and sets their number.
 func withJournal(objects []*unstructured.Unstructured) []*unstructured.Unstructured {
 	for _, o := range objects {
+		if o.GetName() == "worker" && (o.GetKind() == "StatefulSet" || o.GetKind() == "Deployment") {
+			_ = unstructured.SetNestedField(o.Object, int64(*workers), "spec", "replicas")
+		}
 		containers, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
 		for _, container := range containers {
 			if container, _ := container.(map[string]any); container["name"] == "worker" {

@@ -2,6 +2,7 @@ package e2enode
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,8 +18,11 @@ import (
 	"github.com/shard-io/shard-controller/internal/timeline"
 )
 
-// count is how many Secrets there are at first.
-const count = 200
+// There are so many Secrets at first, and so many workers from the first rolling update on. With others than these the scenarios last longer.
+var (
+	count   = flag.Int("secrets", 200, "number of Secrets")
+	workers = flag.Int("workers", shipped, "number of workers")
+)
 
 // story is the one system that all scenarios are about, one after the other.
 type story struct {
@@ -52,7 +56,7 @@ func TestRealPods(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: site, Labels: map[string]string{"certaudit": "enabled"}},
 	}, metav1.CreateOptions{})
 	s.must(err)
-	s.createSecrets(s.issuer, "site", count)
+	s.createSecrets(s.issuer, "site", *count)
 	stop := s.watch()
 	defer stop()
 	defer s.table()
@@ -65,6 +69,7 @@ func TestRealPods(t *testing.T) {
 		{"RollingUpdateOfTheStatefulSet", (*story).rollStatefulSet},
 		{"Load", (*story).load},
 		{"PodDeleted", (*story).podDeleted},
+		{"Evicted", (*story).evicted},
 		{"Killed", (*story).killed},
 		{"ManagerKilled", (*story).managerKilled},
 		{"ManagerRolled", (*story).managerRolled},

@@ -16,7 +16,7 @@ import (
 
 const (
 	managers = 2
-	workers  = 3
+	shipped  = 3 // workers, in the manifests
 )
 
 // install applies the manifests as they are.
@@ -28,16 +28,17 @@ func (s *story) install() {
 		if err := s.running("manager", managers)(ctx); err != nil {
 			return err
 		}
-		return s.running("worker", workers)(ctx)
+		return s.running("worker", shipped)(ctx)
 	})
 	ready := time.Since(begun)
-	s.eventually("all Secrets have an owner", s.owned(workers))
+	s.eventually("all Secrets have an owner", s.owned(shipped))
 	owned := time.Since(begun)
 	s.eventually("all Secrets have a report", s.reported)
 	s.note("apply of all manifests", "%.1f s", applied.Seconds())
 	s.note("from apply to all Pods ready", "%.1f s", ready.Seconds())
-	s.note(fmt.Sprintf("from apply to all %d Secrets owned", count), "%.1f s", owned.Seconds())
+	s.note(fmt.Sprintf("from apply to all %d Secrets owned", *count), "%.1f s", owned.Seconds())
 	s.note("from apply to all reports written", "%.1f s", time.Since(begun).Seconds())
+	s.eventually("nothing moves any more", s.settled)
 	owners, err := s.owners(s.Context())
 	s.must(err)
 	s.note("Secrets of each worker", "%s", share(owners))
@@ -46,7 +47,7 @@ func (s *story) install() {
 // definitionsAgain is what an upgrade does to the definitions: nothing that exists is lost, and nothing is written where nothing changes.
 func (s *story) definitionsAgain() {
 	objects := s.render("../../../apis/crd")
-	count := func() string {
+	inventory := func() string {
 		configs, err := s.shards.ShardV1().ShardConfigs("").List(s.Context(), metav1.ListOptions{})
 		s.must(err)
 		instances, err := s.shards.ShardV1().ShardInstances("").List(s.Context(), metav1.ListOptions{})
@@ -57,7 +58,7 @@ func (s *story) definitionsAgain() {
 		}
 		return text
 	}
-	before := count()
+	before := inventory()
 	begun := time.Now()
 	for _, o := range objects {
 		first := s.applyOne(o.DeepCopy())
@@ -65,10 +66,10 @@ func (s *story) definitionsAgain() {
 			s.Errorf("%s is written again although nothing has changed", o.GetName())
 		}
 	}
-	if after := count(); after != before {
+	if after := inventory(); after != before {
 		s.Errorf("the objects are others afterwards:\n%s\n%s", before, after)
 	}
-	s.eventually("all Secrets have an owner", s.owned(workers))
+	s.eventually("all Secrets have an owner", s.owned(*workers))
 	if _, total := most(moves(s.line, begun)); total > 0 {
 		s.Errorf("%d Secrets have moved", total)
 	}
@@ -88,7 +89,7 @@ func (s *story) witnesses() {
 	for _, r := range result.Regressions {
 		s.Errorf("the epoch of %s goes back: %s, then %s", r.Key, r.Earlier, r.Later)
 	}
-	if result.Objects < count || result.Acts == 0 {
+	if result.Objects < *count || result.Acts == 0 {
 		s.Errorf("the journals have %d objects and %d writes: they are no witnesses", result.Objects, result.Acts)
 	}
 	_, total := most(moves(s.line, time.Time{}))
@@ -129,8 +130,8 @@ func (s *story) clean() {
 		gvr.Resource = resource
 		list, err := s.meta.Resource(gvr).Namespace(site).List(s.Context(), metav1.ListOptions{})
 		s.must(err)
-		if len(list.Items) < count {
-			s.Errorf("%d %s are left, want at least %d", len(list.Items), resource, count)
+		if len(list.Items) < *count {
+			s.Errorf("%d %s are left, want at least %d", len(list.Items), resource, *count)
 		}
 		for _, o := range list.Items {
 			for _, trace := range []map[string]string{o.Labels, o.Annotations} {

@@ -40,7 +40,7 @@ func (s *story) leader() *corev1.Pod {
 func (s *story) newcomers(prefix string) {
 	s.Helper()
 	s.createSecrets(s.issuer, prefix, 20)
-	s.eventually("new Secrets have an owner", s.owned(workers))
+	s.eventually("new Secrets have an owner", s.owned(*workers))
 }
 
 // managerKilled takes the leader away without warning.

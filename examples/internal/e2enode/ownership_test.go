@@ -171,3 +171,22 @@ func most(byName map[string][]timeline.Move) (largest, total int) {
 	}
 	return largest, total
 }
+
+// summary says what has moved.
+func summary(byName map[string][]timeline.Move) string {
+	largest, total := most(byName)
+	return fmt.Sprintf("%d moves of %d Secrets, %d of one at most", total, len(byName), largest)
+}
+
+// settled is a condition: nothing is to be handed over, and nothing has moved in the last seconds.
+func (s *story) settled(ctx context.Context) error {
+	list, err := s.meta.Resource(secrets).Namespace(site).List(ctx, metav1.ListOptions{LabelSelector: sharding.DrainLabel(ringName)})
+	if err != nil {
+		return err
+	}
+	_, recent := most(moves(s.line, time.Now().Add(-5*time.Second)))
+	if len(list.Items)+recent > 0 {
+		return fmt.Errorf("%d Secrets are to be handed over, and %d have moved in the last seconds", len(list.Items), recent)
+	}
+	return nil
+}
