@@ -10,6 +10,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/klog/v2"
 )
@@ -56,8 +57,10 @@ type claim struct {
 
 	last  *coordinationv1.Lease // the Lease as we last wrote or read it; nil: read it first
 	rival rival
-	met   bool // the Lease has existed, as far as we know
-	doubt bool // we created it, or tried to, and its last holder may be acting
+	// newest is the latest version of the Lease that was read or written.
+	newest string
+	met    bool // the Lease has existed, as far as we know
+	doubt  bool // we created it, or tried to, and its last holder may be acting
 }
 
 // waiting says for whom, nil if it does not have to wait.
@@ -92,6 +95,9 @@ func (c *claim) attempt(ctx context.Context) error {
 				return fmt.Errorf("read the Lease: %w", err)
 			default:
 				c.met = true
+				if err := c.saw(read); err != nil {
+					return err
+				}
 				if RecordOf(read).Holder != c.identity {
 					if err := checkRing(read, c.options.Ring); err != nil {
 						return err
@@ -145,6 +151,9 @@ func (c *claim) write(ctx context.Context) error {
 	if written == nil {
 		return errors.New("the server answered without an object")
 	}
+	if err := c.saw(written); err != nil {
+		return err
+	}
 	c.last, c.met = written, true
 	if c.doubt && !planted("no-doubt") {
 		c.right.postpone(timing.LeaseDuration)
@@ -157,6 +166,19 @@ func (c *claim) write(ctx context.Context) error {
 		timing.LeaseDuration = timing.LeaseDuration * 3 / 2
 	}
 	c.right.extend(sent, timing.RenewDeadline())
+	return nil
+}
+
+// saw is told of every Lease that the API server answers with. Its version only grows, also when the Lease is deleted and created again; one
+// that is older than another before shows that the storage went back. The caches of this process would go on with a later state than
+// the truth, and take everything for old that is not.
+func (c *claim) saw(l *coordinationv1.Lease) error {
+	if c.newest != "" {
+		if order, err := resourceversion.CompareResourceVersion(l.ResourceVersion, c.newest); err == nil && order < 0 {
+			return fmt.Errorf("%w: the Lease %s/%s has version %s, and had %s", errWentBack, l.Namespace, l.Name, l.ResourceVersion, c.newest)
+		}
+	}
+	c.newest = l.ResourceVersion
 	return nil
 }
 

@@ -16,6 +16,10 @@ var (
 	// carry the label of this ring. It is never overwritten.
 	ErrForeignLease = errors.New("health: the Lease of this name is not a Lease of this ring")
 
+	// errWentBack ends a heartbeat whose Lease has an older version than it has had.
+	errWentBack = errors.New("health: the API server has gone back to an earlier state, as when etcd is restored from a backup; " +
+		"what this process has seen since can't be told from what is true now, so it has to be started anew")
+
 	// ErrRunning is returned by what may not be called while Run is running,
 	// and by a second call of Run.
 	ErrRunning = errors.New("health: Run is running, or has run before")

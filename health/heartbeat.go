@@ -157,7 +157,9 @@ func (h *Heartbeat) currentTiming() Timing {
 // returned; until that it keeps renewing, so that nobody takes the shard from
 // work that is just being finished. It returns an error that wraps
 // ErrForeignLease when the Lease belongs to something else, and ErrRunning when
-// it is called a second time. Failing requests are retried for ever.
+// it is called a second time. It also returns an error when the API server has
+// gone back to an earlier state, as when etcd is restored from a backup: the
+// process should end then. Failing requests are retried for ever.
 //
 // Run leaves the Lease as it is: see Release.
 func (h *Heartbeat) Run(ctx context.Context) error {
@@ -226,7 +228,7 @@ func (h *Heartbeat) attempt(ctx context.Context, c *claim) error {
 	case err == nil:
 		h.without.Store(c.waiting())
 		return nil
-	case errors.Is(err, ErrForeignLease):
+	case errors.Is(err, ErrForeignLease), errors.Is(err, errWentBack):
 		return err
 	case errors.Is(ctx.Err(), context.Canceled):
 		return nil // we are being stopped; that is no failure of the server

@@ -477,3 +477,46 @@ func TestHeartbeatOnASlowServer(t *testing.T) {
 		w.finish()
 	})
 }
+
+// A process whose API server goes back to an earlier state ends, within a retry period, and one that is started then acts, as it did before or after the
+// lease duration that the restored record is waited for.
+func TestHeartbeatRestoredFromABackup(t *testing.T) {
+	for name, lost := range map[string]bool{"the Lease is older": false, "the Lease is lost": true} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				var restore func()
+				if lost {
+					restore = b.server.backup()
+				}
+				first := b.startWorker("shard-1", "a")
+				b.after(20 * time.Second)
+				if !lost {
+					restore = b.server.backup()
+				}
+				b.after(40*time.Second + time.Second)
+				if !first.Active() {
+					t.Error("not active before")
+				}
+				restore()
+				b.pass(second15.RetryPeriod())
+				select {
+				case <-first.done:
+				default:
+					t.Fatal("goes on after the API server went back")
+				}
+				if !errors.Is(first.err, errWentBack) || first.Active() {
+					t.Errorf("error %v, active %v", first.err, first.Active())
+				}
+				if _, causes := first.history(); !slices.Equal(causes, []error{ErrFenced}) {
+					t.Errorf("causes %v", causes)
+				}
+				next := b.startWorker("shard-1", "b", func(o *HeartbeatOptions) { o.Fresh = false })
+				b.pass(2 * second15.LeaseDuration)
+				if !next.Active() {
+					t.Error("the next process does not act")
+				}
+				next.finish()
+			})
+		})
+	}
+}

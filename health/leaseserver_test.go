@@ -114,6 +114,21 @@ func (s *leaseServer) put(kind watch.EventType, l *coordinationv1.Lease) *coordi
 	return l.DeepCopy()
 }
 
+// backup returns a function that restores what is there now, versions included. A Lease that is created later is lost. Nobody is told.
+func (s *leaseServer) backup() (restore func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	version, leases := s.version, map[string]*coordinationv1.Lease{}
+	for name, l := range s.leases {
+		leases[name] = l.DeepCopy()
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.version, s.leases = version, leases
+	}
+}
+
 func (s *leaseServer) drop(name string) {
 	s.version++
 	l := s.leases[name]

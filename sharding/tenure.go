@@ -120,13 +120,23 @@ type electionLock struct {
 // errSuperseded ends an election in which the Lease was another's, or did not exist, in between.
 var errSuperseded = errors.New("the Lease of the election has been in other hands")
 
-// Get reads the record.
+// errWentBack ends an election whose Lease shows an earlier renewal of ours than the last.
+var errWentBack = errors.New("the API server has gone back to an earlier state, as when etcd is restored from a backup")
+
+// Get reads the record. One in which this leader has renewed earlier than it has is from a backup. Its term ends then, as all that it has seen is
+// of a later state than the truth; the next one begins with nothing.
 func (l *electionLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
 	record, raw, err := l.Interface.Get(ctx)
-	if err == nil {
-		l.seen = *record
+	if err != nil {
+		return record, raw, err
 	}
-	return record, raw, err
+	ours := record.HolderIdentity == l.tenure.identity && l.seen.HolderIdentity == l.tenure.identity
+	if ours && l.seen.RenewTime.Sub(record.RenewTime.Time) > time.Second { // what is read has been rounded
+		l.tenure.end()
+		return nil, nil, errWentBack
+	}
+	l.seen = *record
+	return record, raw, nil
 }
 
 // Create is called when there is no Lease. A leader whose Lease was deleted steps down: another may have had it, and lost it.

@@ -48,6 +48,12 @@ func record(holder string, transitions int) resourcelock.LeaderElectionRecord {
 	return resourcelock.LeaderElectionRecord{HolderIdentity: holder, LeaderTransitions: transitions, LeaseDurationSeconds: 15}
 }
 
+// renewed is the record with a renewal so long after some moment.
+func renewed(r resourcelock.LeaderElectionRecord, since time.Duration) resourcelock.LeaderElectionRecord {
+	r.RenewTime = metav1.NewTime(time.Unix(1800000000, 0).Add(since))
+	return r
+}
+
 // TestElectionLock holds the lock against what an elector of client-go does with it.
 func TestElectionLock(t *testing.T) {
 	const busy = true
@@ -90,6 +96,18 @@ func TestElectionLock(t *testing.T) {
 			_, _, getErr := l.Get(ctx)
 			return errors.Join(err, getErr, l.Update(ctx, record("", 6)))
 		}, want: "successor 6, term 5 closed"},
+		"is read as it was renewed": {lease: record("other", 4), steps: func(ctx context.Context, l *electionLock) error {
+			err := l.Update(ctx, renewed(record("me", 5), 0))
+			l.Interface.(*heldLease).record = renewed(record("me", 5), -time.Millisecond) // rounded
+			_, _, getErr := l.Get(ctx)
+			return errors.Join(err, getErr, l.Update(ctx, renewed(record("me", 5), time.Second)))
+		}, want: "me 5, term 5 open"},
+		"comes from a backup": {lease: record("other", 4), steps: func(ctx context.Context, l *electionLock) error {
+			err := l.Update(ctx, renewed(record("me", 5), 0))
+			l.Interface.(*heldLease).record = renewed(record("me", 5), -time.Minute)
+			_, _, getErr := l.Get(ctx)
+			return errors.Join(err, getErr)
+		}, want: "me 5, term 5 closed, " + errWentBack.Error()},
 		"is not renewed after the end": {lease: record("other", 4), steps: func(ctx context.Context, l *electionLock) error {
 			err := l.Update(ctx, record("me", 5))
 			l.tenure.end()

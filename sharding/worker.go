@@ -288,9 +288,10 @@ func (w *Worker) Check(context.Context) error {
 }
 
 // Start joins the ring and processes its objects until ctx is done. Then, unless KeepOnStop is set, it has its objects handed over,
-// and leaves the ring. It returns nil after an orderly stop, whether or not all was handed over in time; any error means that it
-// never began: the controllers do not fit the ring, or the names are taken by something else. It waits for a ring
-// that does not exist yet, and for an API server that does not answer.
+// and leaves the ring. It returns nil after an orderly stop, whether or not all was handed over in time. Most errors mean that it
+// never began: the controllers do not fit the ring, or the names are taken by something else. One that has begun ends with an error when the API
+// server has gone back to an earlier state, as when etcd is restored from a backup: the process has to be started anew, as its caches
+// are of no use. Start waits for a ring that does not exist yet, and for an API server that does not answer.
 func (w *Worker) Start(ctx context.Context) (err error) {
 	if w.kube == nil || ctx == nil {
 		return errors.New("worker: a Worker that NewWorker has made, and a context, are required")

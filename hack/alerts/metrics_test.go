@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
@@ -82,7 +82,7 @@ func lint(all map[string]metric, query string) (problems []string) {
 				return nil
 			}
 			for _, matcher := range n.LabelMatchers {
-				if matcher.Name != labels.MetricName && !slices.Contains(m.labels, matcher.Name) && !slices.Contains(targetLabels, matcher.Name) {
+				if matcher.Name != model.MetricNameLabel && !slices.Contains(m.labels, matcher.Name) && !slices.Contains(targetLabels, matcher.Name) {
 					complain("%s has no label %s", n.Name, matcher.Name)
 				}
 			}

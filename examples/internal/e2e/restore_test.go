@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -84,4 +85,33 @@ func TestEtcdRestoredFromABackup(t *testing.T) {
 		}
 		return want(len(seen) == 40, "%d of 40", len(seen))
 	})
+}
+
+// TestEtcdRestoredUnderRunningProcesses does not stop anything before. The workers end by themselves, for a kubelet to start them
+// again, and the manager begins a new term. It is not parallel either.
+func TestEtcdRestoredUnderRunningProcesses(t *testing.T) {
+	s := newSystem(t, func(s *system, _ *v1.ShardConfig) { s.lawless = true })
+	manager, workers := s.start("w-1", "w-2", "w-3")
+	s.createSecrets("old", 30)
+	s.settled("w-1", "w-2", "w-3")
+	s.must(s.plane.Backup(t.Context()))
+	s.settled("w-1", "w-2", "w-3")
+	workers["w-3"].terminate()
+	s.createSecrets("new", 10)
+	s.settled("w-1", "w-2")
+	s.must(s.plane.Restore(t.Context()))
+	restored := time.Now()
+	for _, id := range []string{"w-1", "w-2"} {
+		status, err := workers[id].Wait(patience)
+		s.must(firstError(err, want(status == 1, "%s: exit status %d, want 1", id, status)))
+		t.Logf("%s ended %s after the restore", id, time.Since(restored).Round(100*time.Millisecond))
+		s.startWorker(id)
+	}
+	s.settled("w-1", "w-2")
+	s.eventually("the manager has begun a new term", func() error {
+		return want(manager.Running() && strings.Count(manager.Output(), `"Leading"`) == 2, "it has not, or it has ended")
+	})
+	s.createSecrets("later", 10)
+	s.settled("w-1", "w-2")
+	t.Logf("all have a live owner %s after the restore", time.Since(restored).Round(100*time.Millisecond))
 }
