@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -384,4 +385,49 @@ func TestStatesSurviveARestart(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestStateOfAnEarlierProcess lets a second process of a shard wait, with caches that stay as they were before the first one took a state
+// over. When it is its turn, it has to go on from what the first one knew at its end, and not from what its cache shows.
+func TestStateOfAnEarlierProcess(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		var all ledgers
+		free := make(chan struct{})
+		start := func(l *ledger) *simWorker {
+			return s.process(l.process, "b", l.Reconcile, l.stateful(), func(o *WorkerOptions, c *Controller) {
+				o.KeepOnStop, c.State.Importer = true, held{l, free}
+			})
+		}
+		s.keeps(all.of("a"))
+		first, next := start(all.of("b1")), all.of("b2")
+		s.settle(10 * time.Second)
+		s.labelledRoot("o", "a")
+		s.runManager("m")
+		s.settle(30 * time.Second)
+		s.migrate("m1", nil)
+		s.settle(5 * time.Second)
+		second := start(next) // waits for the Lease
+		s.settle(time.Second)
+		second.client.StallWatches(time.Minute)
+		close(free)
+		s.settle(5 * time.Second)
+		wants(s, "state that is left", s.annotation("o", StateAnnotation(simRing)), "")
+		first.stop()
+		s.settle(10 * time.Second)
+		cached, _, _ := second.cache.GetStore().GetByKey("ns/o")
+		wants(s, "the cache shows the old state", statePending(cached.(metav1.Object), simRing), true)
+		wants(s, "what the second process knows", next.of("o"), "a b1 b2")
+	})
+}
+
+// held is an Importer that does nothing until free is closed.
+type held struct {
+	Importer
+	free chan struct{}
+}
+
+func (h held) Import(ctx context.Context, key types.NamespacedName, state State) error {
+	<-h.free
+	return h.Importer.Import(ctx, key, state)
 }
