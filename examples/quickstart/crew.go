@@ -21,6 +21,9 @@ const (
 	workerPackage  = "github.com/shard-io/shard-controller/examples/worker"
 )
 
+// auditTime is what a worker waits in each audit, of which it makes four at a time: so it is full at about 30 per second, whatever machine this is.
+const auditTime = 120 * time.Millisecond
+
 // crew are the processes of the tour. They end with this process, whatever
 // happens to it.
 type crew struct {
@@ -61,7 +64,8 @@ func (c *crew) startManager(ctx context.Context) error {
 func (c *crew) startWorker(ctx context.Context, id string) error {
 	journal := filepath.Join(c.dir, id+".journal")
 	p, err := c.start(ctx, "worker", "worker", id,
-		"--namespace="+c.namespace, "--ring="+c.ring, "--id="+id, "--journal="+journal, fmt.Sprintf("--require-fence=%t", c.fenced))
+		"--namespace="+c.namespace, "--ring="+c.ring, "--id="+id, "--journal="+journal, fmt.Sprintf("--require-fence=%t", c.fenced),
+		"--concurrency=4", "--audit-time="+auditTime.String())
 	if err != nil {
 		return err
 	}

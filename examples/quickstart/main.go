@@ -1,9 +1,10 @@
 //go:build unix
 
-// The quickstart shows a sharded controller at work, in about a minute: one
+// The quickstart shows a sharded controller at work, in a minute and a half: one
 // manager and three workers as processes of their own, with an identity and few
 // rights, divide 300 TLS Secrets among themselves on a real API server. Then a
-// fourth worker joins, one is stopped, and one is killed. Each step is checked.
+// fourth worker joins, one is stopped, and one is killed. Then the work rises,
+// the ring grows by itself, and shrinks again. Each step is checked.
 //
 // By default it starts a control plane of its own on loopback. With KUBECONFIG
 // set it uses that cluster, in a namespace that it creates and deletes. With
@@ -16,8 +17,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -37,7 +40,7 @@ func (o *options) register(set *flag.FlagSet) {
 	set.StringVar(&o.ring, "ring", "auditor", "name of the ring")
 	set.IntVar(&o.secrets, "secrets", 300, "how many Secrets to create, 50 to 10000")
 	set.DurationVar(&o.lease, "lease", 5*time.Second, "healthCheckInterval of the ring: how long a dead worker may go unnoticed")
-	set.DurationVar(&o.pause, "pause", 4*time.Second, "how long to look at the result of a step")
+	set.DurationVar(&o.pause, "pause", 3*time.Second, "how long to look at the result of a step")
 	set.BoolVar(&o.keep, "keep", os.Getenv("KEEP") != "" && os.Getenv("KEEP") != "0", "keep everything running at the end; default with KEEP=1")
 }
 
@@ -143,15 +146,20 @@ func perform(ctx context.Context, stage *stage, crew *crew, screen *screen) (goo
 		return false, err
 	}
 	begin := time.Now()
-	t := &tour{options: stage.options, screen: screen, crew: crew, observer: observer, writeCost: stage.writeCost}
+	t := &tour{options: stage.options, screen: screen, crew: crew, observer: observer, writeCost: stage.writeCost, stopped: set{}}
+	t.scaler = &localScaler{
+		kube: stage.kube, shards: stage.shards, crew: crew, namespace: stage.namespace, ring: stage.ring, stopped: t.stopped, say: screen.say,
+	}
+	t.renewal = &renewal{kube: stage.kube, namespace: stage.namespace, secrets: stage.secrets}
 	if err := t.run(ctx); err != nil {
 		return false, err
 	}
 	text, good := summary(t.outcomes, time.Since(begin))
 	screen.print("\n" + text)
 	if stage.keep {
-		screen.print("\n" + hints(stage.kubeconfig, stage.namespace, stage.ring, "worker-3", secretName(6)))
-		<-ctx.Done()
+		some := slices.Min(slices.Collect(maps.Keys(crew.live())))
+		screen.print("\n" + hints(stage.kubeconfig, stage.namespace, stage.ring, some, secretName(6)))
+		t.scaleOn(ctx)
 	}
 	return good, nil
 }

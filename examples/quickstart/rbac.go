@@ -24,7 +24,7 @@ var rbacResources = map[string]string{
 // rbacObjects are the roles of manager and worker and who has them, for a ring
 // in this namespace: those that are shipped, under other names.
 func rbacObjects(namespace string) ([]*unstructured.Unstructured, error) {
-	all, err := deploy.Objects("base/manager", "base/worker", "worker-deployment")
+	all, err := deploy.Objects("base/manager", "base/scaling", "base/worker", "worker-deployment")
 	if err != nil {
 		return nil, err
 	}

@@ -80,6 +80,15 @@ func (s snapshot) ownedBy(id string) (roots, children int) {
 	return roots, children
 }
 
+// owners are the shards that have Secrets.
+func (s snapshot) owners() set {
+	owners := set{}
+	for _, r := range s.roots {
+		owners[r.owner] = true
+	}
+	return owners
+}
+
 // separated counts the reports that are not where their Secret is.
 func (s snapshot) separated() int {
 	n := 0

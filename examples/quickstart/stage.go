@@ -82,13 +82,28 @@ func (s *stage) set(ctx context.Context) error {
 	})
 }
 
+// minShards and maxShards are how few and how many workers the manager wants.
+const minShards, maxShards = 2, 4
+
+// upThreshold and downThreshold are the mean loads from which it wants more of them, or fewer.
+var (
+	upThreshold, _   = shardv1.RatioFromMilli(600)
+	downThreshold, _ = shardv1.RatioFromMilli(350)
+)
+
+func seconds(n int) metav1.Duration { return metav1.Duration{Duration: time.Duration(n) * time.Second} }
+
 // ringConfig is the ring of the tour: the labelled Secrets of its namespace, and
 // the ConfigMaps that they control.
 func ringConfig(o options) *shardv1.ShardConfig {
 	return &shardv1.ShardConfig{
 		ObjectMeta: metav1.ObjectMeta{Name: o.ring},
 		Spec: shardv1.ShardConfigSpec{
-			MinShards: 2, MaxShards: 10,
+			MinShards: minShards, MaxShards: maxShards,
+			ScaleUpThreshold: upThreshold, ScaleDownThreshold: downThreshold,
+			Scaling: &shardv1.Scaling{ // by seconds where a ring that lasts goes by minutes
+				SustainedPeriod: seconds(5), CooldownPeriod: seconds(5), DownPeriod: seconds(2), QueueLimit: 50, Forecast: shardv1.ForecastNone,
+			},
 			HealthCheckInterval: &metav1.Duration{Duration: o.lease},
 			Targets: []shardv1.Target{{
 				Resource:          "secrets",
@@ -160,6 +175,7 @@ func hints(kubeconfig, namespace, ring, shard, secret string) string {
 		"kubectl -n " + namespace + " get configmap " + secret + "-certaudit -o jsonpath='{.data.report\\.json}'",
 		"kubectl -n " + namespace + " get events.events.k8s.io",
 		"kubectl -n " + namespace + " get leases",
+		"kubectl -n " + namespace + " scale shardconfig " + ring + " --replicas=4",
 	}
 	return "Everything keeps running; Ctrl-C ends it. Look around:\n\n  " + strings.Join(lines, "\n  ") + "\n\n"
 }

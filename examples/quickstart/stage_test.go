@@ -97,7 +97,8 @@ func TestRBAC(t *testing.T) {
 	}
 	want := []string{
 		"ClusterRole /shop-manager", "ClusterRoleBinding /shop-manager", "Role shop/manager", "RoleBinding shop/manager",
-		"ClusterRole /shop-worker", "ClusterRoleBinding /shop-worker", "Role shop/worker", "RoleBinding shop/worker",
+		"Role shop/manager-scaling", "RoleBinding shop/manager-scaling",
+		"ClusterRole /shop-worker", "ClusterRoleBinding /shop-worker", "RoleBinding shop/worker", "Role shop/worker",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("objects %q, want %q", got, want)

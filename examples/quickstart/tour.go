@@ -5,6 +5,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"syscall"
 	"time"
 
@@ -17,8 +19,11 @@ const (
 	// quiet is how long nothing may have moved before a step is over.
 	quiet = 1500 * time.Millisecond
 	// stepLimit is the longest time for a step.
-	stepLimit = 90 * time.Second
+	stepLimit = 3 * time.Minute
 )
+
+// killed is the worker that is killed.
+const killed = "worker-1"
 
 // tour leads through the life of a ring, and judges each step.
 type tour struct {
@@ -29,6 +34,8 @@ type tour struct {
 	// writeCost is what one of many writes takes on this API server.
 	writeCost time.Duration
 	stopped   set // shards that were stopped or killed on purpose
+	scaler    *localScaler
+	renewal   *renewal
 	outcomes  []outcome
 }
 
@@ -37,6 +44,10 @@ type step struct {
 	name string
 	// act makes it happen.
 	act func(ctx context.Context) error
+	// meanwhile, if there is one, is called again and again until the step is over.
+	meanwhile func(ctx context.Context) error
+	// state, if there is one, says what a step that takes too long waits for.
+	state func() string
 	// over says what else must be the case before the step is over.
 	over func(s snapshot) bool
 	// judge checks what came of it.
@@ -46,9 +57,9 @@ type step struct {
 // run makes all steps. An error means that one did not come to its end; what did
 // not hold in those that did is in the outcomes.
 func (t *tour) run(ctx context.Context) error {
-	t.stopped = set{}
 	defer t.screen.leave()
-	for _, s := range []step{t.begin(), t.join("worker-4"), t.leave("worker-2"), t.die("worker-1")} {
+	defer func() { _, _ = t.renewal.stop() }()
+	for _, s := range []step{t.begin(), t.join("worker-4"), t.leave("worker-2"), t.die(killed), t.rise(), t.fall()} {
 		if err := t.make(ctx, s); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
@@ -129,6 +140,68 @@ func (t *tour) die(id string) step {
 	}
 }
 
+// renewals is how many certificates are replaced per second while the load is high. A worker audits about 30 per second.
+const renewals = 75
+
+// enoughAfter is for how long the number of workers must have stayed, if it is not the largest. On a slow machine fewer certificates are renewed.
+const enoughAfter = 20 * time.Second
+
+func (t *tour) rise() step {
+	return step{
+		name: fmt.Sprintf("%d certificates are renewed per second, and the ring grows", renewals),
+		act: func(ctx context.Context) error {
+			t.scaler.started = len(t.crew.journalFiles())
+			if err := t.scaler.deploy(ctx); err != nil {
+				return err
+			}
+			return t.renewal.start(ctx, renewals)
+		},
+		meanwhile: t.scaler.sync, state: t.scaler.state,
+		over: func(s snapshot) bool {
+			enough := int(t.scaler.replicas) == maxShards || int(t.scaler.replicas) > minShards && time.Since(t.scaler.changed) > enoughAfter
+			return enough && t.scaler.running() == int(t.scaler.replicas) && everyoneHas(s, slices.Sorted(maps.Keys(t.crew.live())))
+		},
+		judge: func(o *outcome, before, after snapshot) {
+			o.grew(len(before.owners()), len(after.owners()))
+			if t.renewal.count.Load() == 0 {
+				o.fail("no certificate was renewed")
+			}
+		},
+	}
+}
+
+func (t *tour) fall() step {
+	var renewed int64
+	return step{
+		name: "nothing is renewed any more, and the ring shrinks",
+		act: func(context.Context) (err error) {
+			renewed, err = t.renewal.stop()
+			return err
+		},
+		meanwhile: t.scaler.sync, state: t.scaler.state,
+		over: func(snapshot) bool {
+			return int(t.scaler.replicas) == minShards && len(t.crew.live()) == minShards
+		},
+		judge: func(o *outcome, before, after snapshot) {
+			o.shrank(len(before.owners()), len(after.owners()))
+			for id := range t.stopped {
+				if p := t.crew.worker(id); id != killed && p.Status() != 0 {
+					o.fail("%s ended with status %d instead of 0", id, p.Status())
+				}
+			}
+			outdated, err := outdatedReports(context.Background(), t.scaler.kube, t.namespace)
+			switch {
+			case err != nil:
+				o.fail("reading the reports: %v", err)
+			case outdated > 0:
+				o.fail("%d of %d reports are not about the certificate that there is, after %d renewals", outdated, o.total, renewed)
+			default:
+				t.screen.say("       %d certificates were renewed, and every report is about the one that there is now", renewed)
+			}
+		},
+	}
+}
+
 func everyoneHas(s snapshot, ids []string) bool {
 	for _, id := range ids {
 		if n, _ := s.ownedBy(id); n == 0 {
@@ -175,11 +248,20 @@ func (t *tour) settle(ctx context.Context, s step, start time.Time) (snapshot, e
 		if now.calm(t.secrets, t.crew.live()) && s.over(now) && time.Since(t.observer.lastChange()) > quiet && time.Since(start) > quiet {
 			return now, nil
 		}
+		if s.meanwhile != nil {
+			if err := s.meanwhile(ctx); err != nil {
+				return now, err
+			}
+		}
 		if err := t.crew.check(t.stopped); err != nil {
 			return now, err
 		}
 		if time.Since(start) > stepLimit {
-			return now, fmt.Errorf("not over after %s: %s", stepLimit, now.describe(t.secrets, t.crew.live()))
+			err := fmt.Errorf("not over after %s: %s", stepLimit, now.describe(t.secrets, t.crew.live()))
+			if s.state != nil {
+				err = fmt.Errorf("%w; %s", err, s.state())
+			}
+			return now, err
 		}
 		select {
 		case <-ctx.Done():
@@ -205,6 +287,19 @@ func (t *tour) linger(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// scaleOn goes on to do what the Deployment says, until ctx is done.
+func (t *tour) scaleOn(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := t.scaler.sync(ctx); err != nil && ctx.Err() == nil {
+			t.screen.say("       the local scaler: %v", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(scalerRound):
+		}
+	}
 }
 
 // readJournals asks the workers' own journals what two of them did at once.

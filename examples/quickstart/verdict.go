@@ -97,6 +97,19 @@ func (o *outcome) left(leaver string, had int) {
 	}
 }
 
+// grew and shrank check that the objects were divided among more shards, or among as few as there may be.
+func (o *outcome) grew(before, after int) {
+	if after <= before || after > maxShards {
+		o.fail("the objects were on %d shards and are on %d, that should be more, and at most %d", before, after, maxShards)
+	}
+}
+
+func (o *outcome) shrank(before, after int) {
+	if after >= before || after != minShards {
+		o.fail("the objects were on %d shards and are on %d, that should be fewer: %d", before, after, minShards)
+	}
+}
+
 // within checks a promise about time. It is made for an API server that is not
 // what everybody waits for; so what the writes take here is granted on top.
 func (o *outcome) within(limit, writes time.Duration) {
