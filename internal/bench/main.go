@@ -61,11 +61,13 @@ var measurements = []measurement{
 	{"migrate", measureMigrate},
 	{"migrate-large", measureLargeStates},
 	{"scale", measureScale},
+	{"speedup", measureSpeedup},
+	{"operations", measureOperations},
 }
 
 func main() {
 	var s settings
-	flag.StringVar(&s.only, "only", "", "comma-separated: assign, latency, membership, memory, migrate, migrate-large, scale; empty: all")
+	flag.StringVar(&s.only, "only", "", "comma-separated: assign, latency, membership, memory, migrate, migrate-large, scale, speedup, operations; empty: all")
 	flag.StringVar(&s.jsonFile, "json", "", "file to write the figures to")
 	flag.StringVar(&s.logDir, "logs", "", "directory to keep the processes' logs in; empty: a temporary one")
 	flag.IntVar(&s.objects, "objects", 5000, "how many objects")

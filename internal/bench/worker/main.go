@@ -42,6 +42,8 @@ type options struct {
 	every                           time.Duration
 	refuse, fail                    int
 	load                            string
+	bursts, done                    string
+	takes                           time.Duration
 }
 
 func main() {
@@ -56,6 +58,9 @@ func main() {
 	flag.IntVar(&o.restless, "restless", 0, "every n-th Secret is reconciled again and again; 0: none")
 	flag.DurationVar(&o.every, "every", 20*time.Millisecond, "how often that is")
 	flag.StringVar(&o.load, "load", "", "file with the load to report; empty: what is measured")
+	flag.StringVar(&o.bursts, "bursts", "", "times in RFC 3339, separated by commas, at which every Secret is reconciled once; empty: none")
+	flag.DurationVar(&o.takes, "takes", 20*time.Millisecond, "how long each of these takes")
+	flag.StringVar(&o.done, "done", "", "file for how many of them were done, and when the last one was")
 	flag.IntVar(&o.refuse, "refuse", 0, "the state of every n-th Secret can't be imported here; 0: all can")
 	flag.IntVar(&o.fail, "fail", 0, "every n-th Secret can't be reconciled here; 0: all can")
 	flag.Parse()
@@ -116,6 +121,14 @@ func run(ctx context.Context, o options) error {
 			}
 			return sharding.Result{}, create(ctx, kube, root, o.ring)
 		}
+	}
+	burst, err := newBursts(o.bursts, o.done, o.takes)
+	if err != nil {
+		return err
+	}
+	if len(burst.at) > 0 {
+		controller.Reconcile = burst.reconcile
+		go burst.report(ctx)
 	}
 	if err := o.observe(&controller); err != nil {
 		return err
