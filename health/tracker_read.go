@@ -213,7 +213,7 @@ func (t *Tracker) look(ctx context.Context, id string) (*coordinationv1.Lease, e
 // watch keeps a watch open, so that news arrive at once. It is only a faster
 // way to learn what read would learn.
 func (t *Tracker) watch(ctx context.Context) {
-	version := ""
+	version, forbidden := "", false
 	for ctx.Err() == nil {
 		if version == "" {
 			t.setWatching(false)
@@ -235,7 +235,10 @@ func (t *Tracker) watch(ctx context.Context) {
 			continue
 		default:
 			version = next
-			if ctx.Err() == nil {
+			if apierrors.IsForbidden(err) && !forbidden {
+				forbidden = true // reading goes on without, which costs the server more
+				klog.FromContext(ctx).Error(err, "A role is missing, bind it to this account: the Leases of the ring can't be watched")
+			} else if ctx.Err() == nil {
 				klog.FromContext(ctx).V(2).Info("The watch of the Leases ended; opening it again", "err", err)
 			}
 		}

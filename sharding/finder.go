@@ -57,6 +57,7 @@ func (f *finder) relist() {
 // run blocks until ctx is done.
 func (f *finder) run(ctx context.Context) {
 	backoff := finderMinBackoff
+	var forbidden seldom
 	for ctx.Err() == nil {
 		err := f.listAndWatch(ctx)
 		if errors.Is(err, errListAgain) {
@@ -67,7 +68,11 @@ func (f *finder) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		klog.FromContext(ctx).V(1).Info("Following objects failed, will list again", "resource", f.resource.GroupResource(), "err", err)
+		if apierrors.IsForbidden(err) && forbidden.due() {
+			klog.FromContext(ctx).Error(err, "A role is missing, bind it to this account: objects of the ring can't be found", "resource", f.resource.GroupResource())
+		} else {
+			klog.FromContext(ctx).V(1).Info("Following objects failed, will list again", "resource", f.resource.GroupResource(), "err", err)
+		}
 		f.failed(err)
 		pause(ctx, jitter(backoff))
 		backoff = min(2*backoff, finderMaxBackoff)

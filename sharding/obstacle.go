@@ -48,6 +48,23 @@ func (h *hindrance) or(otherwise string) string {
 	return h.text
 }
 
+// seldom keeps what comes again and again from filling a log. The zero value is ready.
+type seldom struct {
+	mu   sync.Mutex
+	last time.Time
+}
+
+// due is true at first, and then once every obstacleAgain.
+func (s *seldom) due() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.last.IsZero() && time.Since(s.last) < obstacleAgain {
+		return false
+	}
+	s.last = time.Now()
+	return true
+}
+
 // obstacle says why this process does not act, for people: what Worker.Check returns and the log says.
 func (w *Worker) obstacle() string {
 	heartbeat := w.heartbeat.Load()

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -44,6 +45,8 @@ type processor struct {
 	trusted atomic.Pointer[string]
 	awaited string      // the annotation of the children that are waited for
 	foreign atomic.Bool // the informer has shown what is not ours
+	// forbidden says when to log that a reconcile was refused what it asked for.
+	forbidden seldom
 }
 
 func newProcessor(w *Worker, c Controller, t *target) *processor {
@@ -307,7 +310,11 @@ func (p *processor) classify(outcome Outcome, cause error) reconcileResult {
 func (p *processor) failed(key types.NamespacedName, err error, result reconcileResult) {
 	count, aside := p.failures.add(key, result == resultPanic)
 	if !aside {
-		p.w.logger.V(2).Info("Reconcile failed, will try again", "object", key, "err", err, "failures", count)
+		if apierrors.IsForbidden(err) && p.forbidden.due() { // that is not about one object
+			p.w.logger.Error(err, "The API server refused what a reconcile asked for, will try again; a role may be missing", "object", key)
+		} else {
+			p.w.logger.V(2).Info("Reconcile failed, will try again", "object", key, "err", err, "failures", count)
+		}
 		p.queue.AddRateLimited(key)
 		return
 	}
