@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -231,21 +232,29 @@ func answer(url, token string, config *tls.Config) (int, string, error) {
 	return response.StatusCode, string(body), err
 }
 
+// address is where a program serves something, as text and JSON logs say it; empty if they do not yet.
+func address(c *child.Process, what string) string {
+	if m := regexp.MustCompile("Serving " + what + `".*"(https?://[^"]+)"`).FindStringSubmatch(c.Output()); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
 // ready wants the answer of /readyz to be this, with this in it; and the process alive, whatever it is.
 func (p *place) ready(c *child.Process, want int, part string) {
 	p.Helper()
 	p.eventually(fmt.Sprintf("/readyz is %d with %q", want, part), func() error {
-		address := c.Address("probes")
-		if address == "" {
+		probes := address(c, "probes")
+		if probes == "" {
 			return errors.New("probes are not served yet")
 		}
-		code, body, err := answer(address+"/readyz?verbose", "", nil)
+		code, body, err := answer(probes+"/readyz?verbose", "", nil)
 		if err == nil && (code != want || !strings.Contains(body, part)) {
 			err = fmt.Errorf("it is %d: %s", code, body)
 		}
 		return err
 	})
-	if code, body, err := answer(c.Address("probes")+"/healthz", "", nil); err != nil || code != http.StatusOK {
+	if code, body, err := answer(address(c, "probes")+"/healthz", "", nil); err != nil || code != http.StatusOK {
 		p.Errorf("/healthz: %d %s, %v", code, body, err)
 	}
 }
