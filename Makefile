@@ -21,7 +21,7 @@ test: controlplane ## Run all tests, with those on a real control plane
 	cd sharding/ctrlruntime && go test .
 	cd hack/kustomize && go test -count=1 .
 	cd hack/images && go test .
-	cd hack/alerts && go test -count=1 .
+	cd hack/node && go test .
 	cd hack/alerts && go test -count=1 .
 	go test -timeout 20m -p 1 $(PROCESS_TESTS)
 	cd examples/embed-controllerruntime && go test -count=1 -p 1 ./...
@@ -66,10 +66,6 @@ sim-load: ## Simulate planner and scaling under load; writes the tables of docs/
 
 generate: ## Generate clients, CRDs and deep copies from apis/shard/v1
 	hack/generate.sh
-
-# The first time it compiles Prometheus: two to three CPU minutes.
-alerts: ## Check alerts and dashboard with the parser and the rules of Prometheus, and against the metrics that exist
-	go -C hack/alerts test -count=1 .
 
 # The first time it compiles Prometheus: two to three CPU minutes.
 alerts: ## Check alerts and dashboard with the parser and the rules of Prometheus, and against the metrics that exist

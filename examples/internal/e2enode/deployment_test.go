@@ -2,7 +2,6 @@ package e2enode
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -11,14 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
-
-func patchOf(data map[string][]byte) []byte {
-	patch, err := json.Marshal(map[string]any{"data": data})
-	if err != nil {
-		panic(err) // bytes can always be written
-	}
-	return patch
-}
 
 // restart is kubectl rollout restart; it returns when the rollout is complete.
 func (s *story) restart(name string) {
@@ -45,13 +36,13 @@ func complete(d *appsv1.Deployment) bool {
 	return d.Status.ObservedGeneration >= d.Generation && d.Status.Replicas == want && d.Status.UpdatedReplicas == want && d.Status.ReadyReplicas == want
 }
 
-// toDeployment changes from the one variant to the other: both run for a moment, then the StatefulSet goes.
+// toDeployment changes from the one variant to the other. The workers of the StatefulSet keep their Secrets for as long as their Leases last.
 func (s *story) toDeployment() {
 	begun := time.Now()
 	s.apply(withJournal(s.render(filepath.Join(deploy, "worker-deployment"))))
-	s.eventually("the Deployment is rolled out", func(ctx context.Context) error { return s.rolledOut(ctx, "worker") })
 	policy := metav1.DeletePropagationForeground
 	s.must(s.kube.AppsV1().StatefulSets(namespace).Delete(s.Context(), "worker", metav1.DeleteOptions{PropagationPolicy: &policy}))
+	s.eventually("the Deployment is rolled out", func(ctx context.Context) error { return s.rolledOut(ctx, "worker") })
 	s.eventually("the Deployment's workers have all Secrets", func(ctx context.Context) error {
 		if err := s.running("worker", *workers)(ctx); err != nil {
 			return err
