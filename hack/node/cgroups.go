@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -65,7 +66,7 @@ func enterCgroups(name string) (*cgroups, error) {
 	for _, h := range all {
 		own := filepath.Join(h.mountPoint(), h.path)
 		below := filepath.Join(own, name)
-		if err := os.Mkdir(below, 0o755); err != nil {
+		if err := os.Mkdir(below, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { // left by a process that was killed
 			return nil, err
 		}
 		c.own, c.below = append(c.own, own), append(c.below, below)

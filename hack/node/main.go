@@ -24,6 +24,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -100,7 +102,8 @@ func run(o *options, command []string) (int, error) {
 			return 1, fmt.Errorf("there are no images in %s: make images", o.images)
 		}
 	}
-	if s.Dir, err = os.MkdirTemp("", "shard-node-"); err != nil {
+	sweep(os.TempDir())
+	if s.Dir, err = os.MkdirTemp("", fmt.Sprintf("shard-node-%d-", os.Getpid())); err != nil {
 		return 1, err
 	}
 	defer remove(s.Dir)
@@ -167,6 +170,17 @@ func inside(ctx context.Context, s *spec) (int, error) {
 			return code, nil
 		}
 		return 1, err
+	}
+}
+
+// sweep removes the folders of processes of this program that were killed.
+func sweep(dir string) {
+	folders, _ := filepath.Glob(filepath.Join(dir, "shard-node-*-*"))
+	for _, folder := range folders {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(folder), "shard-node-"), "-")
+		if n, err := strconv.Atoi(pid); err == nil && errors.Is(syscall.Kill(n, 0), syscall.ESRCH) {
+			remove(folder)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -129,5 +130,24 @@ func TestKeyDependsOnWhatIsBuilt(t *testing.T) {
 	}
 	if _, err := (&builder{source: t.TempDir()}).key(); err == nil {
 		t.Error("a folder without sources has a key")
+	}
+}
+
+func TestSweep(t *testing.T) {
+	dir := t.TempDir()
+	child := exec.Command("true")
+	if err := child.Run(); err != nil {
+		t.Fatal(err)
+	}
+	dead, live := fmt.Sprintf("shard-node-%d-1", child.Process.Pid), fmt.Sprintf("shard-node-%d-1", os.Getpid())
+	for _, name := range []string{dead, live, "shard-node-other-1"} {
+		if err := os.MkdirAll(filepath.Join(dir, name, "etcd"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sweep(dir)
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	if want := []string{filepath.Join(dir, live), filepath.Join(dir, "shard-node-other-1")}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("left: %v, want %v; error %v", left, want, err)
 	}
 }
