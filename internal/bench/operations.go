@@ -106,7 +106,9 @@ func (c *cluster) deleteShard(ctx context.Context, id string) error {
 	return c.shards.ShardV1().ShardInstances(ring).Delete(ctx, id, metav1.DeleteOptions{})
 }
 
-func hasRanges(i *v1.ShardInstance) bool { return i.Spec.HashRange != nil || len(i.Spec.HashRanges) > 0 }
+func hasRanges(i *v1.ShardInstance) bool {
+	return i.Spec.HashRange != nil || len(i.Spec.HashRanges) > 0
+}
 
 func isDrained(i *v1.ShardInstance) bool {
 	return !hasRanges(i) && meta.IsStatusConditionTrue(i.Status.Conditions, "Drained")
