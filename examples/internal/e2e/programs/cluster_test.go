@@ -158,7 +158,8 @@ func TestFenceThatIsNotInstalled(t *testing.T) {
 	p.says(started["worker"], "Checked the fence", `enforced="False"`, policy, "install the fence of the ring")
 }
 
-// TestRightsThatAreMissing takes one right after the other away from what is shipped. The line that says so has the verb and the resource.
+// TestRightsThatAreMissing takes one right after the other away from what is shipped, and gives it back. The line that says so has the verb and
+// the resource.
 func TestRightsThatAreMissing(t *testing.T) {
 	for program, rights := range map[string][]string{
 		"manager": {
@@ -197,6 +198,8 @@ func TestRightsThatAreMissing(t *testing.T) {
 				if n := lines(started[program], said); n > 20 {
 					t.Errorf("%d lines say so", n)
 				}
+				p.grant(program, "")
+				p.works(started)
 			})
 		}
 	}

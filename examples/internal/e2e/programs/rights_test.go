@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -53,12 +54,17 @@ func (p *place) grant(program, except string) {
 	p.bind(program, rules)
 }
 
-// bind lets a ServiceAccount do what these rules say, everywhere. What was bound to it before is forgotten.
+// bind lets a ServiceAccount do what these rules say, everywhere, and no longer what was bound to it before.
 func (p *place) bind(account string, rules []rbacv1.PolicyRule) {
 	p.Helper()
 	name := p.ns + "-" + account
 	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}
 	_, err := p.kube.RbacV1().ClusterRoles().Create(p.Context(), role, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		_, err = p.kube.RbacV1().ClusterRoles().Update(p.Context(), role, metav1.UpdateOptions{})
+		p.must(err)
+		return
+	}
 	p.must(err)
 	_, err = p.kube.RbacV1().ClusterRoleBindings().Create(p.Context(), &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
