@@ -94,12 +94,14 @@ func TestWorkersKeepToTheirShard(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const ns, elsewhere = "members", "members-elsewhere"
 	must(crd.Install(ctx, plane.Config()))
 	admin := newMember(t, plane.Config())
-	for _, name := range []string{ns, elsewhere} {
-		_, err := admin.kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	var names [2]string
+	for i := range names {
+		made, err := admin.kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "members-"}}, metav1.CreateOptions{})
 		must(err)
+		name := made.Name
+		names[i] = name
 		for _, shard := range []string{"w-0", "w-1", "outside", "shard-manager"} {
 			_, err := admin.kube.CoordinationV1().Leases(name).Create(ctx, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: shard}}, metav1.CreateOptions{})
 			must(err)
@@ -107,6 +109,7 @@ func TestWorkersKeepToTheirShard(t *testing.T) {
 			must(err)
 		}
 	}
+	ns, elsewhere := names[0], names[1]
 	members := map[string]member{"admin": admin}
 	for _, pod := range []string{"w-0", "w-new"} {
 		cfg, err := plane.PodConfig(ctx, ns, "worker", pod)
@@ -121,7 +124,7 @@ func TestWorkersKeepToTheirShard(t *testing.T) {
 		members[strings.TrimPrefix(user, "members-")] = newMember(t, cfg)
 	}
 	_, err := admin.kube.RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: "members-do-anything"},
+		ObjectMeta: metav1.ObjectMeta{Name: ns + "-do-anything"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
 		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: ns, Name: "worker"}},
 	}, metav1.CreateOptions{})
