@@ -68,7 +68,7 @@ func (s *localScaler) deploy(ctx context.Context) error {
 		},
 	}, metav1.CreateOptions{})
 	if err != nil {
-		return fmt.Errorf("Deployment %s: %w", workloadName, err)
+		return fmt.Errorf("creating the Deployment %s: %w", workloadName, err)
 	}
 	patch, err := json.Marshal(map[string]any{"spec": map[string]any{
 		"workload": map[string]string{"apiVersion": "apps/v1", "kind": "Deployment", "name": workloadName},
