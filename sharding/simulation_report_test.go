@@ -27,17 +27,18 @@ type simReport struct {
 
 func newReport() *simReport { return &simReport{faults: map[string]int{}, kinds: map[string]int{}} }
 
-// take adds up what has happened in one world.
+// take adds up what has happened in one world, whose processes may still be writing.
 func (r *simReport) take(w *world) {
-	w.oracle.mu.Lock()
-	defer w.oracle.mu.Unlock()
-	r.seeds, r.simulated, r.violations = 1, w.now(), len(w.oracle.broken)
-	r.moves, r.takeovers, r.refused, r.stale = w.oracle.moves, w.oracle.takeovers, w.oracle.refused, w.oracle.stale
+	counts := w.server.RequestCounts() // before the oracle's lock, which server and states take under their own
 	if w.states != nil {
 		w.states.mu.Lock()
 		r.stateful, r.exports, r.imports = 1, w.states.exports, w.states.imports
 		w.states.mu.Unlock()
 	}
+	w.oracle.mu.Lock()
+	defer w.oracle.mu.Unlock()
+	r.seeds, r.simulated, r.violations = 1, w.now(), len(w.oracle.broken)
+	r.moves, r.takeovers, r.refused, r.stale = w.oracle.moves, w.oracle.takeovers, w.oracle.refused, w.oracle.stale
 	troubles := 0
 	for kind, n := range w.struck {
 		r.faults[string(kind)] += n
@@ -51,7 +52,7 @@ func (r *simReport) take(w *world) {
 			r.faults["request: "+fault.String()] += int(n)
 		}
 	}
-	for kind, n := range w.server.RequestCounts() {
+	for kind, n := range counts {
 		r.requests += int(n)
 		what := strings.TrimSpace(fmt.Sprintf("%s %s %s", kind.Verb, kind.Resource, kind.Subresource))
 		who := "worker"
