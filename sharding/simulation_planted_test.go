@@ -18,8 +18,9 @@ var plantedBugs = []struct {
 }{
 	{"skip-epoch", 0}, {"forget-children", 0}, {"take-without-lease", 0}, {"steal-lease", 0}, {"no-self-fence", 0},
 	{"compare-clocks", 4}, {"hand-over-early", 5}, {"missing-is-dead", 5}, {"take-without-children", 0},
+	{"move-without-asking", 0}, {"leave-children", 0}, {"drop-resource-version", 7}, {"acknowledge-unread", 1}, {"state-twice", 58},
 	{"never-reconsider", -1}, {"no-doubt", -1}, {"keep-first-target", -1},
-	{"count-from-answer", -1}, {"drop-resource-version", -1}, {"no-margin", -1}, {"outage-is-silence", -1}, {"trust-caches", -1},
+	{"count-from-answer", -1}, {"no-margin", -1}, {"outage-is-silence", -1}, {"trust-caches", -1},
 }
 
 const (

