@@ -24,8 +24,8 @@ const (
 type State struct {
 	// UID is that of the object.
 	UID types.UID
-	// Epoch and Sequence are, together with the UID, the identity of this state: it was the Sequence-th that was written in this
-	// epoch of the object. An importer whose effects outlive the process uses them to tell a repetition.
+	// Epoch and Sequence are, together with the UID, the identity of this state: Sequence grows with every state that is written in
+	// an epoch of the object. An importer whose effects outlive the process uses them to tell a repetition.
 	Epoch, Sequence int64
 	// From is the shard that has written it.
 	From string

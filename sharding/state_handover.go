@@ -53,7 +53,7 @@ func (k *keeper) luggage(ctx context.Context, key types.NamespacedName, root met
 		return luggage{change: removeAnnotation, former: former}, nil
 	}
 	packed, err := k.pack(ctx, root, State{
-		UID: now.uid, Epoch: now.epoch, Sequence: now.sequence + 1, From: k.p.w.options.ID, Version: k.transfer.Version, Data: data,
+		UID: now.uid, Epoch: now.epoch, Sequence: k.after(now.sequence), From: k.p.w.options.ID, Version: k.transfer.Version, Data: data,
 	})
 	if err != nil {
 		return luggage{}, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"time"
 
@@ -346,11 +347,22 @@ func (k *keeper) capture(ctx context.Context, key types.NamespacedName, h *holdi
 		changed = sum != h.sum || h.unacknowledged
 		if h.waiting = nil; changed {
 			h.waiting = &State{
-				UID: h.uid, Epoch: h.epoch, Sequence: h.sequence + 1, From: k.p.w.options.ID, Version: k.transfer.Version, Data: data,
+				UID: h.uid, Epoch: h.epoch, Sequence: k.after(h.sequence), From: k.p.w.options.ID, Version: k.transfer.Version, Data: data,
 			}
 		}
 	})
 	return changed, nil
+}
+
+// after returns a sequence number that no state of this epoch has had yet: more than the last one that this process knows, and more than
+// those of the processes of this shard before it, whose states it may never have seen. These began at an earlier version of the API
+// server, and each of their states was a write, which raised that by one or more.
+func (k *keeper) after(last int64) int64 {
+	var begun int64
+	if trusted := k.p.trusted.Load(); trusted != nil {
+		begun, _ = strconv.ParseInt(*trusted, 10, 64) // 0 where versions are not numbers
+	}
+	return max(last, begun) + 1
 }
 
 // drop forgets what this process has of an object. It is called while nothing goes on with the object.
