@@ -8,7 +8,7 @@ export GOTOOLCHAIN := local
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-quickstart: ## See a sharded controller at work on a real API server, in a minute and a half (KEEP=1 keeps it, KUBECONFIG=... uses your cluster)
+quickstart: ## See a sharded controller at work on a real API server, in about two minutes (KEEP=1 keeps it, KUBECONFIG=... uses your cluster)
 	@go run ./examples/quickstart
 
 # Tests with processes and short leases run one package at a time, so that they have the machine to themselves.
