@@ -1,6 +1,6 @@
 //go:build unix
 
-// The quickstart shows a sharded controller at work, in a minute and a half: one
+// The quickstart shows a sharded controller at work, in about two minutes: one
 // manager and three workers as processes of their own, with an identity and few
 // rights, divide 300 TLS Secrets among themselves on a real API server. Then a
 // fourth worker joins, one is stopped, and one is killed. Then the work rises,
