@@ -11,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/sharding/fence"
 )
 
@@ -20,16 +19,9 @@ var update = flag.Bool("update", false, "write the fence of the chart anew")
 // chartFence is the fence of the ring in base/ring, under another name and in another namespace.
 func chartFence(t *testing.T, namespace, name string) string {
 	t.Helper()
-	data, err := os.ReadFile("base/ring/ring.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ring shardv1.ShardConfig
-	if err := yaml.UnmarshalStrict(data, &ring); err != nil {
-		t.Fatal(err)
-	}
+	ring := shippedRing(t)
 	ring.ObjectMeta = metav1.ObjectMeta{Name: name, Namespace: namespace}
-	text, err := fence.YAML(&ring, fence.Options{
+	text, err := fence.YAML(ring, fence.Options{
 		Managers: []string{fence.ServiceAccount(namespace, "manager")}, Workers: []string{fence.ServiceAccount(namespace, "worker")},
 	})
 	if err != nil {

@@ -75,8 +75,9 @@ func TestKustomizations(t *testing.T) {
 	}
 }
 
-// TestFenceIsThatOfTheRing makes the fence anew. Run "manager install --print" when this fails.
-func TestFenceIsThatOfTheRing(t *testing.T) {
+// shippedRing is the ShardConfig in base/ring.
+func shippedRing(t *testing.T) *shardv1.ShardConfig {
+	t.Helper()
 	data, err := os.ReadFile("base/ring/ring.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +86,13 @@ func TestFenceIsThatOfTheRing(t *testing.T) {
 	if err := yaml.UnmarshalStrict(data, &ring); err != nil {
 		t.Fatal(err)
 	}
-	want, err := fence.YAML(&ring, fence.Options{
+	return &ring
+}
+
+// TestFenceIsThatOfTheRing makes the fence anew. Run "manager install --print" when this fails.
+func TestFenceIsThatOfTheRing(t *testing.T) {
+	ring := shippedRing(t)
+	want, err := fence.YAML(ring, fence.Options{
 		Managers: []string{fence.ServiceAccount("audit", "manager")}, Workers: []string{fence.ServiceAccount("audit", "worker")},
 	})
 	if err != nil {
@@ -131,14 +138,7 @@ func podTemplates(t *testing.T) map[string]corev1.PodTemplateSpec {
 // TestRolesOfWorkers holds the Roles of the two variants against each other: the same verbs, and in one of them the names of the Pods that there
 // can be.
 func TestRolesOfWorkers(t *testing.T) {
-	data, err := os.ReadFile("base/ring/ring.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ring shardv1.ShardConfig
-	if err := yaml.UnmarshalStrict(data, &ring); err != nil {
-		t.Fatal(err)
-	}
+	ring := shippedRing(t)
 	var names []string
 	for i := range ring.Spec.MaxShards {
 		names = append(names, fmt.Sprintf("worker-%d", i))
