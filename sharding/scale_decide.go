@@ -118,7 +118,7 @@ func (c *ringController) scale(ctx context.Context, config *shardv1.ShardConfig,
 	s.memory, s.last = memory, decision
 	c.tellScaling(decision, config.Spec.Workload != nil && !scalingOf(config).DryRun)
 	c.follow(ctx, config, facts, members)
-	if decision.Acts() && s.workload != nil {
+	if s.workload != nil && decision.Desired != int(s.workload.replicas) {
 		return scalingRound
 	}
 	switch decision.Reason {
@@ -135,7 +135,7 @@ func (c *ringController) scalingInput(config *shardv1.ShardConfig, facts []shard
 		Blocked: scaling.Blocks{PlanInFlight: m.plan, RollingOut: m.rollingOut, Frozen: m.frozen},
 	}
 	if w := c.scaler.workload; w != nil {
-		in.Shards = int(w.replicas)
+		in.Shards = int(w.replicas) - leaving(facts, w.replicas)
 	}
 	if config.Spec.Shards != nil {
 		in.Wanted = int(*config.Spec.Shards)
@@ -150,6 +150,20 @@ func (c *ringController) scalingInput(config *shardv1.ShardConfig, facts []shard
 		in.LargestLoad = c.rebalance.last.Largest.Load
 	}
 	return in
+}
+
+// leaving counts the shards that are being removed from a workload and are among its replicas still.
+func leaving(facts []shardFact, replicas int32) int {
+	n := 0
+	for _, f := range facts {
+		if f.instance == nil || f.deleted {
+			continue
+		}
+		if text, set := f.instance.Annotations[removalAnnotation]; set && parseRemoval(text).replicas == replicas {
+			n++
+		}
+	}
+	return min(n, int(replicas))
 }
 
 // shardLoadOf is what the scaler is told of a shard. One that has not reported anything since it came is starting, for a while.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -59,9 +60,10 @@ type deployment struct {
 	change []func(*WorkerOptions, *Controller)
 	pods   map[string]*simWorker
 	made   int
-	// replicas and removed are what was seen.
+	// replicas, removed and desired are what was seen: desired is what the status of the ring said.
 	replicas []int64
 	removed  []string
+	desired  []int32
 }
 
 // deploy makes the Deployment, and the ring name it as its workload.
@@ -91,6 +93,9 @@ func (d *deployment) sync() {
 	wanted, _, _ := unstructured.NestedInt64(object.Object, "spec", "replicas")
 	if len(d.replicas) == 0 || d.replicas[len(d.replicas)-1] != wanted {
 		d.replicas = append(d.replicas, wanted)
+	}
+	if says := d.configStatus().DesiredShards; len(d.desired) == 0 || d.desired[len(d.desired)-1] != says {
+		d.desired = append(d.desired, says)
 	}
 	for int64(len(d.pods)) < wanted {
 		name := fmt.Sprintf("w-%02d", d.made)
@@ -146,17 +151,22 @@ func TestWorkloadFollowsTheLoad(t *testing.T) {
 		load.set(0.5)
 		s.settle(2 * time.Minute)
 		before := len(d.pods)
-		least, few := "", 1000
-		for shard, n := range s.counts(secrets) {
-			if n < few {
-				least, few = shard, n
+		d.desired = d.desired[len(d.desired)-1:]
+		load.set(0.05)
+		var last map[string]int // when nothing was being removed yet
+		s.until(5*time.Minute, func(shardv1.ShardConfigStatus) bool {
+			if !slices.ContainsFunc(slices.Collect(maps.Keys(d.pods)), func(id string) bool { return s.instance(id).Spec.Draining }) {
+				last = s.counts(secrets)
+			}
+			return len(d.removed) > 0
+		})
+		wants(s, "Pods", len(d.pods), before-1)
+		for shard, n := range last {
+			if n < last[d.removed[0]] {
+				t.Errorf("%s went with %d objects: %s had fewer, %d", d.removed[0], last[d.removed[0]], shard, n)
 			}
 		}
-		load.set(0.05)
-		s.until(5*time.Minute, func(shardv1.ShardConfigStatus) bool { return len(d.removed) > 0 })
-		wants(s, "Pods", len(d.pods), before-1)
-		wants(s, "the one that went had the fewest objects", d.removed[0], least)
-		wants(s, "objects without an owner that lives", s.counts(secrets)[least], 0)
+		wants(s, "objects without an owner that lives", s.counts(secrets)[d.removed[0]], 0)
 		s.settle(15 * time.Minute)
 		wants(s, "Pods in the end", len(d.pods), 1)
 		wants(s, "ShardInstances in the end", len(s.server.List(instances, "", nil)), 1)
@@ -164,6 +174,9 @@ func TestWorkloadFollowsTheLoad(t *testing.T) {
 			if d.replicas[i] < d.replicas[i-1]-1 {
 				t.Errorf("replicas went %v: one at a time was promised", d.replicas)
 			}
+		}
+		if falls := slices.IsSortedFunc(d.desired, func(a, b int32) int { return int(b - a) }); !falls || len(d.desired) < 3 {
+			t.Errorf("while the ring shrank the status called for %v shards: want fewer and fewer, a removal is no reason to call for more", d.desired)
 		}
 		wants(s, "unowned", s.counts(secrets)["-"], 0)
 	})

@@ -9,7 +9,7 @@ import (
 type Input struct {
 	// Now is the time of the round. It must not be before that of the round before.
 	Now time.Time
-	// Shards is how many shards are wanted now: the replicas of the workload. At least 0.
+	// Shards is how many shards are wanted now: the replicas of the workload, less those that are being emptied to be removed. At least 0.
 	Shards int
 	// Wanted is the number that a user or another autoscaler asks for; 0 for none. It is kept within Min and Max, and decides alone.
 	Wanted int
