@@ -45,7 +45,7 @@ func TestKustomizations(t *testing.T) {
 		return k.Resources
 	}
 	checked := 0
-	for _, folder := range []string{"base/namespace", "base/access", "base/manager", "base/worker", "base/ring", "worker-statefulset", "worker-deployment", "../../apis/crd"} {
+	for _, folder := range []string{"base/namespace", "base/access", "base/manager", "base/worker", "base/ring", "base/scaling", "worker-statefulset", "worker-deployment", "../../apis/crd"} {
 		files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
 		if err != nil {
 			t.Fatal(err)

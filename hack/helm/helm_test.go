@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// objects are those of these documents, by kind, namespace and name.
-func objects(t *testing.T, into map[string]map[string]any, from, documents string) {
+// objectsOf adds what is in these documents, by kind, namespace and name.
+func objectsOf(t *testing.T, into map[string]map[string]any, from, documents string) {
 	t.Helper()
 	for document := range strings.SplitSeq("\n"+documents, "\n---\n") {
 		var o map[string]any
@@ -76,7 +76,7 @@ func written(t *testing.T, variant string) map[string]map[string]any {
 			if err != nil {
 				t.Fatal(err)
 			}
-			objects(t, all, file, string(data))
+			objectsOf(t, all, file, string(data))
 		}
 	}
 	return all
@@ -103,10 +103,10 @@ func rendered(t *testing.T, text string) (map[string]map[string]any, error) {
 	}
 	made := map[string]map[string]any{}
 	for _, definition := range chart.CRDObjects() {
-		objects(t, made, definition.Filename, string(definition.File.Data))
+		objectsOf(t, made, definition.Filename, string(definition.File.Data))
 	}
 	for name, text := range files {
-		objects(t, made, name, text)
+		objectsOf(t, made, name, text)
 	}
 	return made, nil
 }
@@ -130,6 +130,23 @@ func same(t *testing.T, what string, got, want map[string]map[string]any) {
 	}
 }
 
+// scaled is what the patches of worker-deployment-scaled make of the objects of a variant; hack/kustomize holds it to them.
+func scaled(t *testing.T, objects map[string]map[string]any, kind string) map[string]map[string]any {
+	t.Helper()
+	workers, ring := objects[kind+" audit/worker"], objects["ShardConfig audit/certaudit"]
+	if workers == nil || ring == nil {
+		t.Fatal("there are no workers, or no ring")
+	}
+	delete(workers["spec"].(map[string]any), "replicas")
+	ring["spec"].(map[string]any)["workload"] = map[string]any{"apiVersion": "apps/v1", "kind": kind, "name": "worker"}
+	data, err := os.ReadFile(filepath.Join(deploy, "base/scaling/role.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	objectsOf(t, objects, "base/scaling", string(data))
+	return objects
+}
+
 func TestChartMakesWhatKustomizeMakes(t *testing.T) {
 	for variant, values := range map[string]string{"worker-statefulset": "", "worker-deployment": "worker: {kind: Deployment}"} {
 		got, err := rendered(t, values)
@@ -141,6 +158,13 @@ func TestChartMakesWhatKustomizeMakes(t *testing.T) {
 			t.Fatalf("%s: only %d objects", variant, len(want))
 		}
 		same(t, variant, got, want)
+	}
+	for kind, variant := range map[string]string{"StatefulSet": "worker-statefulset", "Deployment": "worker-deployment"} {
+		got, err := rendered(t, "{scaling: true, worker: {kind: "+kind+"}}")
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, variant+", scaled", got, scaled(t, written(t, variant), kind))
 	}
 }
 
@@ -222,6 +246,19 @@ ring: {name: "77", settings: {maxShards: 3, minShards: 1, healthCheckInterval: 1
 	}
 }
 
+// TestScaledNames wants the names of a scaled ring to follow the values, too.
+func TestScaledNames(t *testing.T) {
+	got, err := rendered(t, `{scaling: true, namespace: {name: "2024"}, worker: {kind: Deployment, replicas: 99}, ring: {name: "77"}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"Role 2024/manager-scaling", "RoleBinding 2024/manager-scaling", "ShardConfig 2024/77"} {
+		if text, err := yaml.Marshal(got[key]); got[key] == nil || err != nil || strings.Contains(string(text), "namespace: audit") {
+			t.Errorf("%s: error %v\n%s", key, err, text)
+		}
+	}
+}
+
 func TestValuesThatAreWrong(t *testing.T) {
 	for values, want := range map[string]string{
 		"workers: {replicas: 1}":                      "workers",
@@ -234,6 +271,8 @@ func TestValuesThatAreWrong(t *testing.T) {
 		"ring: {settings: {maxShards: many}}":         "/ring/settings/maxShards",
 		"ring: {settings: {targets: []}}":             "/ring/settings/targets",
 		"fence: maybe":                                "/fence",
+		"scaling: 3":                                  "/scaling",
+		"ring: {settings: {workload: {}}}":            "/ring/settings/workload",
 		"manager: {args: [v=2]}":                      "/manager/args",
 		"manager: {resources: {limits: null}}":        "/manager/resources",
 		"worker: {kind: Deployment, replicas: twice}": "/worker/replicas",

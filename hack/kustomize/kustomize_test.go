@@ -54,13 +54,24 @@ func written(t *testing.T, folders ...string) map[string]map[string]any {
 	return objects
 }
 
+// scaled are the objects of worker-deployment as the patches of worker-deployment-scaled change them.
+func scaled(objects map[string]map[string]any) map[string]map[string]any {
+	delete(objects["Deployment audit/worker"]["spec"].(map[string]any), "replicas")
+	objects["ShardConfig audit/certaudit"]["spec"].(map[string]any)["workload"] = map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "name": "worker"}
+	return objects
+}
+
 func TestRendering(t *testing.T) {
-	for _, variant := range []string{"worker-statefulset", "worker-deployment"} {
+	parts := []string{"../../apis/crd", deploy + "/base/namespace", deploy + "/base/access", deploy + "/base/manager", deploy + "/base/worker", deploy + "/base/ring"}
+	for variant, want := range map[string]map[string]map[string]any{
+		"worker-statefulset":       written(t, append(parts, deploy+"/worker-statefulset")...),
+		"worker-deployment":        written(t, append(parts, deploy+"/worker-deployment")...),
+		"worker-deployment-scaled": scaled(written(t, append(parts, deploy+"/worker-deployment", deploy+"/base/scaling")...)),
+	} {
 		rendered, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(deploy, variant))
 		if err != nil {
 			t.Fatalf("%s: %v", variant, err)
 		}
-		want := written(t, "../../apis/crd", deploy+"/base/namespace", deploy+"/base/access", deploy+"/base/manager", deploy+"/base/worker", deploy+"/base/ring", deploy+"/"+variant)
 		if rendered.Size() != len(want) || len(want) < 20 {
 			t.Errorf("%s: %d objects, want %d", variant, rendered.Size(), len(want))
 		}
