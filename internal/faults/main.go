@@ -141,7 +141,7 @@ type world struct {
 }
 
 // run tries all that the settings want, and judges it.
-func run(ctx context.Context, s settings) (*report, error) {
+func run(ctx context.Context, s settings) (r *report, err error) {
 	if err := s.validate(); err != nil {
 		return nil, err
 	}
@@ -151,11 +151,17 @@ func run(ctx context.Context, s settings) (*report, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer os.RemoveAll(dir)
+		defer func() {
+			if r != nil && r.verdict() == good {
+				_ = os.RemoveAll(dir)
+				return
+			}
+			fmt.Fprintln(os.Stderr, "faults: what the processes have said is kept in", dir)
+		}()
 		w.dir = dir
 	}
 	begun := time.Now()
-	r := &report{Machine: describeMachine(), Begun: begun.UTC().Truncate(time.Second), Lease: s.lease.String()}
+	r = &report{Machine: describeMachine(), Begun: begun.UTC().Truncate(time.Second), Lease: s.lease.String()}
 	if err := w.start(ctx); err != nil {
 		return nil, err
 	}
@@ -243,9 +249,11 @@ func (w *world) play(ctx context.Context, a arm) (report, error) {
 	out := &outcome{}
 	for _, p := range mine {
 		begun := time.Now()
-		if err := s.playPhase(ctx, p, out); err != nil {
-			return report{}, fmt.Errorf("%s: %w", p.name, err)
+		err := s.playPhase(ctx, p, out)
+		if ctx.Err() != nil {
+			return report{}, fmt.Errorf("%s: %w", p.name, context.Cause(ctx))
 		}
+		out.ended(p, a, err)
 		fmt.Fprintf(os.Stderr, "faults: %s: %s took %s\n", a.name, p.name, time.Since(begun).Round(100*time.Millisecond))
 	}
 	return s.conclude(ctx, out)

@@ -56,6 +56,13 @@ type kind struct {
 	inClient map[string]int
 }
 
+// ended notes that a phase has gone to its end, or why it has not. The others are played all the same.
+func (out *outcome) ended(p phase, a arm, err error) {
+	if err != nil {
+		out.checks = append(out.checks, check{What: "all of the " + p.name + " could be tried", Arm: a.name, N: 1, Bad: 1, Unit: "phase broken off", Example: err.Error()})
+	}
+}
+
 func playRaces(ctx context.Context, s *stage, out *outcome) error {
 	out.kinds = append(out.kinds, kind{name: "race", trials: s.settings.races, needs: true})
 	return s.races(ctx, "race", s.settings.races)
