@@ -3,6 +3,7 @@ package sharding
 import (
 	"context"
 	"fmt"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,10 +17,10 @@ type childObject struct {
 	meta     *metav1.PartialObjectMetadata
 }
 
-// childrenOf lists what this shard owns of the target's controlled resources, and returns the children of the given roots by
-// the UID of their root.
-func (d *drainer) childrenOf(ctx context.Context, roots []types.NamespacedName) (map[types.UID][]*childObject, error) {
-	children := map[types.UID][]*childObject{}
+// childrenOf returns those children of the given roots that exist when it is called and that this shard owns, by the UID of their root. It lists
+// all that this shard owns of the target's controlled resources, and says so, unless it has followed them.
+func (d *drainer) childrenOf(ctx context.Context, roots []types.NamespacedName) (children map[types.UID][]*childObject, listed bool, err error) {
+	children = map[types.UID][]*childObject{}
 	wanted := map[types.UID]bool{}
 	namespace := roots[0].Namespace
 	for _, key := range roots {
@@ -30,9 +31,18 @@ func (d *drainer) childrenOf(ctx context.Context, roots []types.NamespacedName) 
 			namespace = metav1.NamespaceAll
 		}
 	}
-	selector := ShardSelector(d.p.w.options.Ring, d.p.w.options.ID).String()
 	for _, resource := range d.p.target.controlled {
-		_, err := eachPage(ctx, d.p.w.objects(resource, namespace), selector, func(page []metav1.PartialObjectMetadata) error {
+		if followed, ok := d.kin.children(ctx, resource, namespace, wanted); ok {
+			for _, child := range followed {
+				root := metav1.GetControllerOfNoCopy(child).UID
+				children[root] = append(children[root], &childObject{resource, child})
+			}
+			continue
+		}
+		begun, count := time.Now(), 0
+		listed = true
+		_, err := eachPage(ctx, d.p.w.objects(resource, namespace), d.kin.selector, func(page []metav1.PartialObjectMetadata) error {
+			count += len(page)
 			for i := range page {
 				child := page[i] // so that one child does not keep the page
 				if controller := metav1.GetControllerOfNoCopy(&child); controller != nil && wanted[controller.UID] {
@@ -42,10 +52,11 @@ func (d *drainer) childrenOf(ctx context.Context, roots []types.NamespacedName) 
 			return nil
 		})
 		if err != nil {
-			return nil, fmt.Errorf("list %s: %w", resource.GroupResource(), err)
+			return nil, listed, fmt.Errorf("list %s: %w", resource.GroupResource(), err)
 		}
+		d.kin.listed(ctx, d.p.target.controlled, namespace, count, time.Since(begun))
 	}
-	return children, nil
+	return children, listed, nil
 }
 
 // handOverChildren gives the children to target, and returns for each resource the version that target's cache has to reach

@@ -29,9 +29,10 @@ const (
 // owner, and then the object itself, in one write.
 //
 // The children are listed from the API server, as the cache may lack one that was created a moment ago. One list serves all
-// hand-overs that are ready when it begins, so its cost is shared when there are many.
+// hand-overs that are ready when it begins, so its cost is shared when there are many. See kin for shards with many children.
 type drainer struct {
 	p      *processor
+	kin    *kin
 	signal chan struct{}
 
 	mu    sync.Mutex
@@ -47,8 +48,10 @@ type drainer struct {
 }
 
 func newDrainer(p *processor) *drainer {
-	return &drainer{p: p, signal: make(chan struct{}, 1), since: map[types.NamespacedName]time.Time{}, tries: map[types.NamespacedName]int{},
-		lent: map[types.UID][]*childObject{}}
+	return &drainer{
+		p: p, kin: newKin(p.w), signal: make(chan struct{}, 1),
+		since: map[types.NamespacedName]time.Time{}, tries: map[types.NamespacedName]int{}, lent: map[types.UID][]*childObject{},
+	}
 }
 
 // requested notes that the object is to be handed over.
@@ -113,10 +116,14 @@ func (d *drainer) run(ctx context.Context) {
 	}
 	defer writers.Wait()
 	defer close(jobs)
+	defer d.kin.stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-d.kin.unused.C:
+			d.kin.stop()
+			continue
 		case <-d.signal:
 		}
 		pause(ctx, time.Until(d.rested))
@@ -143,8 +150,10 @@ func (d *drainer) dispatch(ctx context.Context, jobs chan<- handoverJob) {
 		return
 	}
 	begun := time.Now()
-	children, err := d.childrenOf(ctx, keys)
-	d.listing = min(time.Since(begun), maxListRest)
+	children, listed, err := d.childrenOf(ctx, keys)
+	if d.listing = 0; listed {
+		d.listing = min(time.Since(begun), maxListRest)
+	}
 	d.rested = time.Now().Add(d.listing)
 	if err != nil {
 		klog.FromContext(ctx).Error(err, "Listing the children of objects to hand over failed, will try again", "objects", len(keys))

@@ -155,6 +155,9 @@ func (w *world) startWorker(shard string, keep bool) *process {
 	if err != nil {
 		w.Fatal(err)
 	}
+	if w.seed%2 == 0 {
+		p.worker.manyChildren = 0
+	}
 	if p.fenced, err = kubernetes.NewForConfig(p.worker.FencedConfig(cfg)); err != nil {
 		w.Fatal(err)
 	}

@@ -150,7 +150,8 @@ type Worker struct {
 	wellness    *wellness
 	trail       *trail
 
-	mayAct func() bool // Active, for grants
+	mayAct       func() bool // Active, for grants
+	manyChildren int         // see kin
 
 	// For who asks why the worker does not act.
 	config       *rest.Config
@@ -177,7 +178,7 @@ func NewWorker(cfg *rest.Config, o WorkerOptions) (*Worker, error) {
 	if err := w.connect(cfg); err != nil {
 		return nil, err
 	}
-	w.mayAct = w.Active
+	w.mayAct, w.manyChildren = w.Active, manyChildren
 	w.presence = newPresence(w)
 	w.verifier = newVerifier(w)
 	w.fenceCheck = newFenceCheck(w)
