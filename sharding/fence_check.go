@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -43,48 +41,9 @@ const (
 	fencePatience = 10 * time.Second
 )
 
-// fenceVerdict is what one check has found.
-type fenceVerdict struct {
-	status          metav1.ConditionStatus
-	reason, message string
-}
-
-// passing says that the check has found nothing out, as the API server could not be asked.
-func (v fenceVerdict) passing() bool { return v.status == "" }
-
-// fenceAnswer reads the API server's answer to a dry run that the fence has to refuse. answer is part of its message.
-func fenceAnswer(err error, namespace, ring, answer string) fenceVerdict {
-	name := fencing.Policy(namespace, ring)
-	if err == nil || apierrors.IsAlreadyExists(err) {
-		return fenceVerdict{metav1.ConditionFalse, "NotInForce",
-			"A dry run that the ValidatingAdmissionPolicy " + name + " has to refuse was accepted: install the fence of the ring."}
-	}
-	if _, refused := fencing.Refusal(err, namespace, ring); refused {
-		if strings.Contains(err.Error(), answer) {
-			return fenceVerdict{metav1.ConditionTrue, "InForce", "The API server refuses writes to objects of other shards."}
-		}
-		return fenceVerdict{metav1.ConditionFalse, "NotThisShard",
-			"The fence does not take the worker's credential for that of this shard: its answer is " + bounded(err.Error())}
-	}
-	var status apierrors.APIStatus
-	if errors.As(err, &status) && status.Status().Code == http.StatusForbidden && !strings.Contains(err.Error(), "not yet ready to handle request") {
-		return fenceVerdict{metav1.ConditionUnknown, "CannotCheck", "The dry run was refused by something else: " + bounded(err.Error())}
-	}
-	return fenceVerdict{message: err.Error()}
-}
-
-// bounded keeps messages of servers to a size that fits into a condition.
-func bounded(text string) string {
-	const most = 1024
-	if len(text) > most {
-		return strings.ToValidUTF8(text[:most], "") + "..."
-	}
-	return text
-}
-
 // fenceCheck finds out, by dry runs that must be refused, whether the API server enforces the ring's fence against this worker. The
-// dry runs are the creation of a Lease that the policy lets nobody create, and, once there are objects, a change of owner of one
-// object of each target.
+// dry runs are the creation of a Lease that the policy for objects lets nobody create, the creation of a Lease that is of no shard, for the
+// policy for Leases and ShardInstances, and, once there are objects, a change of owner of one object of each target.
 type fenceCheck struct {
 	w *Worker
 
@@ -222,10 +181,15 @@ func (f *fenceCheck) checkTwice(ctx context.Context) fenceVerdict {
 func (f *fenceCheck) check(ctx context.Context) fenceVerdict {
 	o := f.w.options
 	dry := []string{metav1.DryRunAll}
-	_, err := f.w.kube.CoordinationV1().Leases(o.Namespace).Create(ctx, fencing.ProbeLease(o.Ring, OwnerLabel(o.Ring)), metav1.CreateOptions{DryRun: dry})
+	leases := f.w.kube.CoordinationV1().Leases(o.Namespace)
+	_, err := leases.Create(ctx, fencing.ProbeLease(o.Ring, OwnerLabel(o.Ring)), metav1.CreateOptions{DryRun: dry})
 	v := fenceAnswer(err, o.Namespace, o.Ring, fencing.ProbeAnswer(o.Ring, o.ID))
 	if v.status != metav1.ConditionTrue {
 		return v
+	}
+	_, err = leases.Create(ctx, fencing.StrangersLease(), metav1.CreateOptions{DryRun: dry})
+	if s := shardsAnswer(err, o.Namespace, o.Ring, o.ID); s.status != metav1.ConditionTrue {
+		return s
 	}
 	for _, p := range f.w.processors {
 		object := f.object(p)

@@ -67,20 +67,64 @@ func TestFenceAnswer(t *testing.T) {
 	}
 }
 
-// fenceOf lets the server of the simulation answer like one with a fence. The Lease and the targets are refused while the numbers are not 0.
-func fenceOf(s *sim) (lease, targets *atomic.Int32) {
-	lease, targets = &atomic.Int32{}, &atomic.Int32{}
+func TestFenceAnswerOfShards(t *testing.T) {
+	stranger := func(ring, namespace, shard string) error {
+		return policyRefusal(fencing.Shards(namespace, ring), fmt.Sprintf("fence of ring %q [OtherShard]: no; the caller is shard %q (u)", ring, shard))
+	}
+	tests := []struct {
+		name           string
+		err            error
+		status, reason string
+	}{
+		{"accepted", nil, "False", "ShardsNotInForce"},
+		{"accepted before", apierrors.NewAlreadyExists(leases.GroupResource(), "x"), "False", "ShardsNotInForce"},
+		{"refused", stranger("r", "ns", "a"), "True", "InForce"},
+		{"refused by the policy of another ring in the namespace", stranger("other", "ns", "a"), "True", "InForce"},
+		{"refused by the policy of another namespace", stranger("r", "other", "a"), "Unknown", "CannotCheck"},
+		{"taken for another shard", stranger("r", "ns", "ab"), "False", "NotThisShard"},
+		{"taken for nobody", policyRefusal(fencing.Shards("ns", "r"), `fence of ring "r" [Unbound]: no; the caller is of unknown shard (u)`), "False", "NotThisShard"},
+		{"refused by the policy for objects", policyRefusal(fencing.Policy("ns", "r"), `fence of ring "r" [NewObject]: the caller is shard "a" (u)`), "Unknown", "CannotCheck"},
+		{"a policy that can't be evaluated", policyRefusal(fencing.Shards("ns", "r"), "expression 'x' resulted in error: no such key"), "Unknown", "CannotCheck"},
+		{"refused by RBAC", forbidden(`leases.coordination.k8s.io is forbidden: User "u" cannot create resource "leases"`), "Unknown", "CannotCheck"},
+		{"no server", errors.New("connection refused"), "", ""},
+	}
+	for _, tc := range tests {
+		if v := shardsAnswer(tc.err, "ns", "r", "a"); string(v.status) != tc.status || v.reason != tc.reason {
+			t.Errorf("%s: %q, %q (%s), want %q, %q", tc.name, v.status, v.reason, v.message, tc.status, tc.reason)
+		}
+	}
+}
+
+// simFence lets the server of the simulation answer like one with a fence, or with a part of it.
+type simFence struct {
+	objects atomic.Bool // the policy for objects is there
+	targets atomic.Bool // and knows the targets
+	shards  atomic.Bool // the policy for Leases and ShardInstances is there
+}
+
+func fenceOf(s *sim) *simFence {
+	f := &simFence{}
 	policy := fencing.Policy(simNamespace, simRing)
 	s.server.Admit(func(a memapi.Admission) error {
-		switch {
-		case lease.Load() != 0 && a.Request.Resource == leases && a.New != nil && a.New.GetName() == fencing.Probe(simRing):
+		switch lease := a.Request.Resource == leases && a.New != nil; {
+		case f.objects.Load() && lease && a.New.GetName() == fencing.Probe(simRing):
 			return policyRefusal(policy, fencing.ProbeAnswer(simRing, a.Request.Actor)+" (u)")
-		case targets.Load() != 0 && a.Request.Resource == secrets && a.New.GetLabels()[OwnerLabel(simRing)] == fencing.NoShard:
+		case f.targets.Load() && a.Request.Resource == secrets && a.New.GetLabels()[OwnerLabel(simRing)] == fencing.NoShard:
 			return policyRefusal(policy, fmt.Sprintf("fence of ring %q [HandOver]: no", simRing))
+		case f.shards.Load() && lease && a.New.GetName() == fencing.NoShard:
+			return policyRefusal(fencing.Shards(simNamespace, simRing),
+				fmt.Sprintf("fence of ring %q [OtherShard]: no; the caller is shard %q (u)", simRing, a.Request.Actor))
 		}
 		return nil
 	})
-	return lease, targets
+	return f
+}
+
+// whole installs all parts of it.
+func (f *simFence) whole() {
+	f.objects.Store(true)
+	f.targets.Store(true)
+	f.shards.Store(true)
 }
 
 func required(o *WorkerOptions, _ *Controller) { o.RequireFence = true }
@@ -96,7 +140,7 @@ func fenceCondition(s *sim, id string) string {
 func TestFenceIsReported(t *testing.T) {
 	simulate(t, func(s *sim) {
 		s.config()
-		lease, targets := fenceOf(s)
+		fence := fenceOf(s)
 		registry := prometheus.NewRegistry()
 		w := s.worker("a", nil, func(o *WorkerOptions, _ *Controller) { o.Registerer = registry })
 		gauge := func() float64 { return testutil.ToFloat64(w.metrics.fenceEnforced) }
@@ -104,25 +148,30 @@ func TestFenceIsReported(t *testing.T) {
 		wants(s, "acts without a fence that it does not require", w.Active(), true)
 		wants(s, "condition", fenceCondition(s, "a"), "False NotInForce")
 		wants(s, "gauge", gauge(), 0)
-		lease.Store(1)
-		targets.Store(1)
+		fence.whole()
 		s.settle(2 * fenceInterval)
 		wants(s, "condition with a fence", fenceCondition(s, "a"), "True InForce")
 		wants(s, "gauge", gauge(), 1)
-		targets.Store(0)
+		fence.targets.Store(false)
 		s.secret("o", "a")
 		s.settle(2 * fenceLook)
 		wants(s, "condition with a fence around nothing", fenceCondition(s, "a"), "False NotInForce")
 		wants(s, "owner after the dry run", s.ownership(secrets, "o"), "a")
-		targets.Store(1)
+		fence.targets.Store(true)
 		s.settle(2 * fenceInterval)
 		wants(s, "condition", fenceCondition(s, "a"), "True InForce")
-		before := s.server.Revision()
-		lease.Store(0)
+		fence.shards.Store(false)
 		s.settle(2 * fenceInterval)
-		wants(s, "condition when the policy was deleted", fenceCondition(s, "a"), "False NotInForce")
+		wants(s, "condition when the policy for Leases and ShardInstances was deleted", fenceCondition(s, "a"), "False ShardsNotInForce")
+		wants(s, "gauge", gauge(), 0)
+		before := s.server.Revision()
+		fence.shards.Store(true)
+		fence.objects.Store(false)
+		s.settle(2 * fenceInterval)
+		wants(s, "condition when the policy for objects was deleted", fenceCondition(s, "a"), "False NotInForce")
 		wants(s, "gauge", gauge(), 0)
 		wants(s, "no Lease was created", s.holder(fencing.Probe(simRing)), "no lease")
+		wants(s, "no Lease was created", s.holder(fencing.NoShard), "no lease")
 		if s.server.Revision() == before {
 			t.Error("the condition was not written")
 		}
@@ -133,47 +182,55 @@ func TestWorkerThatRequiresAFence(t *testing.T) {
 	simulate(t, func(s *sim) {
 		s.config()
 		s.secret("o", "a")
-		lease, targets := fenceOf(s)
+		fence := fenceOf(s)
 		w := s.worker("a", nil, required)
 		s.settle(fencePatience / 2)
-		lease.Store(1) // installed while the worker waits
-		targets.Store(1)
+		fence.whole() // installed while the worker waits
 		s.settle(5 * time.Second)
 		wants(s, "active", w.Active(), true)
 		wants(s, "reconciled", s.took(), "a o")
-		lease.Store(0)
-		s.settle(2 * fenceIntervalRequired)
-		wants(s, "active without the fence", w.Active(), false)
-		s.label(secrets, "o", "x", "y")
-		s.settle(time.Minute)
-		wants(s, "reconciled without the fence", s.took(), "")
-		wants(s, "holder of the Lease", s.holder("a"), "a")
-		lease.Store(1)
-		s.settle(2 * fenceIntervalRequired)
-		wants(s, "active with the fence", w.Active(), true)
-		wants(s, "reconciled with the fence", s.took(), "a o")
+		for part, there := range map[string]*atomic.Bool{"objects": &fence.objects, "shards": &fence.shards} {
+			there.Store(false)
+			s.settle(2 * fenceIntervalRequired)
+			wants(s, "active without the policy for "+part, w.Active(), false)
+			s.label(secrets, "o", "x", part)
+			s.settle(time.Minute)
+			wants(s, "reconciled without the fence", s.took(), "")
+			wants(s, "holder of the Lease", s.holder("a"), "a")
+			there.Store(true)
+			s.settle(2 * fenceIntervalRequired)
+			wants(s, "active with the fence", w.Active(), true)
+			wants(s, "reconciled with the fence", s.took(), "a o")
+		}
 	})
 }
 
 func TestWorkerDoesNotStartUnfenced(t *testing.T) {
 	simulate(t, func(s *sim) {
 		s.config()
-		w := s.worker("a", nil, required)
-		s.settle(2 * fencePatience)
-		<-w.ended
-		if !errors.Is(w.err, ErrUnfenced) || !strings.Contains(w.err.Error(), fencing.Policy(simNamespace, simRing)) {
-			t.Errorf("Start returned %v", w.err)
+		fence := fenceOf(s)
+		for _, tc := range [][2]string{{"a", fencing.Policy(simNamespace, simRing)}, {"b", fencing.Shards(simNamespace, simRing)}} {
+			id, policy := tc[0], tc[1]
+			w := s.worker(id, nil, required)
+			s.settle(2 * fencePatience)
+			select {
+			case <-w.ended:
+			default:
+				t.Fatalf("%s goes on without the policy %s", id, policy)
+			}
+			if !errors.Is(w.err, ErrUnfenced) || !strings.Contains(w.err.Error(), policy) {
+				t.Errorf("Start of %s returned %v", id, w.err)
+			}
+			wants(s, "holder of the Lease", s.holder(id), "no lease")
+			fence.objects.Store(true)
 		}
-		wants(s, "holder of the Lease", s.holder("a"), "no lease")
 	})
 }
 
 func TestFenceCheckOutlivesAnOutage(t *testing.T) {
 	simulate(t, func(s *sim) {
 		s.config()
-		lease, targets := fenceOf(s)
-		lease.Store(1)
-		targets.Store(1)
+		fenceOf(s).whole()
 		w := s.worker("a", nil, required)
 		s.settle(10 * time.Second)
 		wants(s, "active", w.Active(), true)

@@ -56,3 +56,20 @@ func RefusalBy(err error, policy, ring string) (rule string, ok bool) {
 	rule, _, closed := strings.Cut(after, "]")
 	return rule, found && closed
 }
+
+// StrangersAnswer is part of what the policy Shards says to this shard when it refuses a write to what is another one's.
+func StrangersAnswer(shard string) string { return fmt.Sprintf("the caller is shard %q (", shard) }
+
+// RefusedAsStranger says whether a policy Shards in this namespace refused a request as one to what is another shard's. It
+// may be that of any ring: rings can share their workers, the API server gives the answer of one policy, and the request is refused
+// either way.
+func RefusedAsStranger(err error, namespace string) bool {
+	if err == nil {
+		return false
+	}
+	_, after, _ := strings.Cut(err.Error(), "ValidatingAdmissionPolicy '")
+	policy, _, _ := strings.Cut(after, "'")
+	ring, found := strings.CutSuffix(policy, Shards(namespace, ""))
+	_, refused := RefusalBy(err, policy, ring)
+	return found && refused
+}

@@ -14,3 +14,9 @@ func ProbeLease(ring, ownerLabel string) *coordinationv1.Lease {
 func ShardsProbeLease(ring string) *coordinationv1.Lease {
 	return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: ShardsProbe(ring)}}
 }
+
+// StrangersLease is a Lease that is of no shard: the policy Shards refuses its creation to every worker that it knows. It does not
+// refuse it to others, so the answer says more than that to the creation of ShardsProbeLease.
+func StrangersLease() *coordinationv1.Lease {
+	return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: NoShard}}
+}
