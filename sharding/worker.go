@@ -55,8 +55,8 @@ type WorkerOptions struct {
 	// than the Pod's terminationGracePeriodSeconds. What is left then is taken over at once by the others. Default 25s.
 	StopTimeout time.Duration
 
-	// RequireFence makes the worker act only while the API server enforces the ring's fence (package sharding/fence) against it: Start
-	// returns an error that wraps ErrUnfenced if it does not, and a fence that is taken away while the worker runs stops
+	// RequireFence makes the worker act only while the API server enforces the ring's fence (package sharding/fence) against it, with both of its
+	// policies: Start returns an error that wraps ErrUnfenced if it does not, and a fence that is taken away while the worker runs stops
 	// it from acting until it is back. Default: whether the fence is there is checked and reported, and changes nothing.
 	RequireFence bool
 
