@@ -16,7 +16,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -111,13 +110,13 @@ func installMain() {
 	}
 	p.Run = func(ctx context.Context) error {
 		c.Say = klog.FromContext(ctx).Info
-		return c.Run(ctx, func() (*rest.Config, error) { return p.Flags.Config("shard-installer/" + version()) })
+		return c.Run(ctx, func() (*rest.Config, error) { return p.Flags.Config("shard-installer/" + process.Version()) })
 	}
 	p.Main()
 }
 
 func run(ctx context.Context, o *options, flags *process.Flags) error {
-	cfg, err := flags.Config("shard-manager/" + version())
+	cfg, err := flags.Config("shard-manager/" + process.Version())
 	if err != nil {
 		return err
 	}
@@ -150,13 +149,4 @@ func run(ctx context.Context, o *options, flags *process.Flags) error {
 		return err
 	}
 	return flags.Serve(ctx, process.Endpoints{Checks: checks, Metrics: registry, API: cfg}, preflight.Then(manager.Run))
-}
-
-// version is that of the build.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	return cmp.Or(info.Main.Version, "unknown")
 }

@@ -14,12 +14,10 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -92,13 +90,4 @@ func program() *process.Program {
 	w := worker{options: &o, flags: &p.Flags}
 	p.Run = w.run
 	return p
-}
-
-// version is that of the build, for the status of the ShardInstance.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	return cmp.Or(info.Main.Version, "unknown")
 }

@@ -42,7 +42,7 @@ type worker struct {
 
 // run is one shard until ctx is done.
 func (w *worker) run(ctx context.Context) error {
-	cfg, err := w.flags.Config("certaudit/" + version())
+	cfg, err := w.flags.Config("certaudit/" + process.Version())
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (w *worker) run(ctx context.Context) error {
 	shard, err := sharding.NewWorker(cfg, sharding.WorkerOptions{
 		Ring: w.options.Ring, Namespace: w.options.Namespace, ID: w.options.ID,
 		Weight: int32(w.options.Weight), KeepOnStop: w.options.KeepOnStop, StopTimeout: w.options.StopTimeout.Duration,
-		Version: version(), Registerer: registry, AuditLog: audit.Record(), Healthy: streak.Healthy, RequireFence: w.options.RequireFence,
+		Version: process.Version(), Registerer: registry, AuditLog: audit.Record(), Healthy: streak.Healthy, RequireFence: w.options.RequireFence,
 	})
 	if err != nil {
 		return err

@@ -32,8 +32,8 @@ type built struct {
 	modules *buildinfo.BuildInfo
 }
 
-// build compiles a program for all platforms, and packs the binaries.
-func build(ctx context.Context, root, program string, platforms []v1.Platform) (*built, error) {
+// build compiles a program for all platforms, and packs the binaries. The program says that it is of this version.
+func build(ctx context.Context, root, program, version string, platforms []v1.Platform) (*built, error) {
 	dir, err := os.MkdirTemp("", "images-")
 	if err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func build(ctx context.Context, root, program string, platforms []v1.Platform) (
 	b := &built{index: mutate.IndexMediaType(empty.Index, types.OCIImageIndex)}
 	for _, platform := range platforms {
 		path := filepath.Join(dir, program)
-		if err := compile(ctx, root, program, path, platform); err != nil {
+		if err := compile(ctx, root, program, version, path, platform); err != nil {
 			return nil, err
 		}
 		if b.modules, err = buildinfo.ReadFile(path); err != nil {
@@ -57,9 +57,12 @@ func build(ctx context.Context, root, program string, platforms []v1.Platform) (
 	return b, nil
 }
 
+// versionVariable is where the programs have their version.
+const versionVariable = "github.com/shard-io/shard-controller/examples/internal/process.stamped"
+
 // compile makes a static binary that does not depend on where and when it was made.
-func compile(ctx context.Context, root, program, path string, platform v1.Platform) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", path, "./examples/"+program)
+func compile(ctx context.Context, root, program, version, path string, platform v1.Platform) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid= -X "+versionVariable+"="+version, "-o", path, "./examples/"+program)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+platform.OS, "GOARCH="+platform.Architecture, "GOFLAGS=", "GOWORK=off")
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr

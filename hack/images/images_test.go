@@ -19,17 +19,17 @@ import (
 func TestImages(t *testing.T) {
 	var tarballs [2][]byte
 	for i := range tarballs {
-		o := options{root: "../..", out: t.TempDir(), repository: "registry.test/shards", tag: "v1.2.3", platforms: "linux/amd64"}
+		o := options{root: "../..", out: t.TempDir(), repository: "registry.test/shards", tag: "v1.2.3-of-a-test", platforms: "linux/amd64", programs: "worker"}
 		platforms, err := o.validate()
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := build(t.Context(), o.root, "worker", platforms)
+		b, err := build(t.Context(), o.root, "worker", o.tag, platforms)
 		if err != nil {
 			t.Fatal(err)
 		}
 		path := filepath.Join(o.out, "worker.tar")
-		digest, err := b.save(path, "registry.test/shards/worker:v1.2.3")
+		digest, err := b.save(path, "registry.test/shards/worker:v1.2.3-of-a-test")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func look(t *testing.T, dir string, digest v1.Hash) {
 	if err != nil || len(manifest.Manifests) != 1 || manifest.Manifests[0].Digest != digest {
 		t.Fatalf("index.json: %+v, error %v; want %s", manifest, err, digest)
 	}
-	if name := manifest.Manifests[0].Annotations["io.containerd.image.name"]; name != "registry.test/shards/worker:v1.2.3" {
+	if name := manifest.Manifests[0].Annotations["io.containerd.image.name"]; name != "registry.test/shards/worker:v1.2.3-of-a-test" {
 		t.Errorf("the image is called %q", name)
 	}
 	index, err := all.ImageIndex(digest)
@@ -107,6 +107,9 @@ func checkFiles(t *testing.T, files io.Reader) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !bytes.Contains(data, []byte("v1.2.3-of-a-test")) {
+		t.Error("the program does not know its version")
+	}
 	program, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +127,7 @@ func checkFiles(t *testing.T, files io.Reader) {
 // inventory wants the modules of the program in the list of its parts.
 func inventory(t *testing.T, b *built, digest v1.Hash) {
 	path := filepath.Join(t.TempDir(), "worker.spdx.json")
-	if err := b.saveSBOM(path, "registry.test/shards/worker:v1.2.3", digest); err != nil {
+	if err := b.saveSBOM(path, "registry.test/shards/worker:v1.2.3-of-a-test", digest); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(path)
@@ -178,13 +181,19 @@ func TestOptions(t *testing.T) {
 	for platforms, want := range map[string]string{
 		"linux/amd64": "", "linux/amd64,linux/arm64": "", "": "must be like", "windows/amd64": "must be like", "linux": "must be like", "a/b/c/d": "must be like",
 	} {
-		o := options{repository: "r", tag: "t", platforms: platforms}
+		o := options{repository: "r", tag: "t", platforms: platforms, programs: "manager"}
 		if _, err := o.validate(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("platforms %q: error %v, want %q", platforms, err, want)
 		}
 	}
-	if _, err := (&options{tag: "t", platforms: "linux/amd64"}).validate(); err == nil {
-		t.Error("no repository is accepted")
+	for want, o := range map[string]options{
+		"-repository": {tag: "t", platforms: "linux/amd64", programs: "manager"},
+		"-tag":        {repository: "r", tag: "a b", platforms: "linux/amd64", programs: "manager"},
+		"-programs":   {repository: "r", tag: "t", platforms: "linux/amd64", programs: "manager,workers"},
+	} {
+		if _, err := o.validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: error %v, want one with %s", o, err, want)
+		}
 	}
 }
 
@@ -198,7 +207,7 @@ func TestDockerfile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, flag := range []string{"-trimpath", "-buildvcs=false", "-s -w -buildid=", "CGO_ENABLED=0"} {
+	for _, flag := range []string{"-trimpath", "-buildvcs=false", "-s -w -buildid=", "-X ", "CGO_ENABLED=0", "github.com/shard-io/shard-controller/examples/internal/process.stamped"} {
 		if !strings.Contains(string(text), flag) || !strings.Contains(string(source), flag) {
 			t.Errorf("%q is not in both Dockerfile and build.go", flag)
 		}

@@ -14,6 +14,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,21 +25,33 @@ import (
 // programs are what the images are made of; each is a package of the root module.
 var programs = []string{"manager", "worker"}
 
+// validTag is what registries take for one: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests
+var validTag = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+
 type options struct {
-	root, out, repository, tag, platforms string
+	root, out, repository, tag, platforms, programs string
 }
 
 func (o *options) register(set *flag.FlagSet) {
 	set.StringVar(&o.root, "root", "../..", "root of the repository")
 	set.StringVar(&o.out, "out", "../../bin/images", "folder for the images; it is created")
 	set.StringVar(&o.repository, "repository", "registry.local/shard-controller", "what the names of the images begin with")
-	set.StringVar(&o.tag, "tag", "dev", "tag of the images")
+	set.StringVar(&o.tag, "tag", "dev", "tag of the images, and the version that the programs in them say they are of")
+	set.StringVar(&o.programs, "programs", strings.Join(programs, ","), "what to build, separated by commas")
 	set.StringVar(&o.platforms, "platforms", "linux/amd64,linux/arm64", "platforms, separated by commas")
 }
 
 func (o *options) validate() ([]v1.Platform, error) {
-	if o.repository == "" || o.tag == "" {
-		return nil, errors.New("-repository and -tag must not be empty")
+	if o.repository == "" {
+		return nil, errors.New("-repository must not be empty")
+	}
+	if !validTag.MatchString(o.tag) {
+		return nil, fmt.Errorf("-tag: %q must be at most 128 letters, digits, and ._-, and begin with none of .-", o.tag)
+	}
+	for program := range strings.SplitSeq(o.programs, ",") {
+		if !slices.Contains(programs, program) {
+			return nil, fmt.Errorf("-programs: %q is none of %s", program, strings.Join(programs, ", "))
+		}
 	}
 	var platforms []v1.Platform
 	for name := range strings.SplitSeq(o.platforms, ",") {
@@ -70,11 +84,11 @@ func run(ctx context.Context, o *options) error {
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return err
 	}
-	fmt.Printf("building %s for %s (8 CPU minutes when nothing is cached)\n", strings.Join(programs, " and "), o.platforms)
-	for _, program := range programs {
+	fmt.Printf("building %s for %s (8 CPU minutes when nothing is cached)\n", o.programs, o.platforms)
+	for program := range strings.SplitSeq(o.programs, ",") {
 		begun := time.Now()
 		name := o.repository + "/" + program + ":" + o.tag
-		b, err := build(ctx, o.root, program, platforms)
+		b, err := build(ctx, o.root, program, o.tag, platforms)
 		if err != nil {
 			return err
 		}
