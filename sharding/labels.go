@@ -11,7 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// RingLabel is on every ShardInstance and Lease of a ring; its value is the ring's name.
+// RingLabel is on every ShardInstance and Lease of a ring; its value is the ring's name. The Pods of the workers should have it as well: an
+// autoscaler that goes by CPU time or memory finds them by it, as status.selector of the ShardConfig says.
 const RingLabel = "shard.io/ring"
 
 // OwnerLabel is the key of the label that names the owner of an object in the ring. It is the truth about

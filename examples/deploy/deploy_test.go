@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
+	"github.com/shard-io/shard-controller/sharding"
 	"github.com/shard-io/shard-controller/sharding/fence"
 )
 
@@ -176,6 +177,15 @@ func TestRolesOfWorkers(t *testing.T) {
 	}
 	if one, other := verbs["worker-statefulset"], verbs["worker-deployment"]; len(one) < 10 || !maps.Equal(one, other) {
 		t.Errorf("workers may %v in a StatefulSet, and %v in a Deployment", one, other)
+	}
+}
+
+// TestPodsOfTheRing wants the Pods of the workers where an autoscaler looks for them: under the selector that is in the status of their ring.
+func TestPodsOfTheRing(t *testing.T) {
+	for name, template := range podTemplates(t) {
+		if of := template.Labels[sharding.RingLabel]; name != "Deployment/manager" && of != shippedRing(t).Name {
+			t.Errorf("%s: the Pods have %s=%q", name, sharding.RingLabel, of)
+		}
 	}
 }
 
