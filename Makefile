@@ -95,6 +95,7 @@ e2e: ## Install, disturb and uninstall the system on a cluster with real Pods: K
 
 e2e-node: ## The same on a cluster of one node that it builds and starts, without Docker: Linux and root; about 20 CPU minutes the first time
 	go -C hack/images run . -out ../../bin/node-images -platforms linux/$$(go env GOARCH)
+	go -C hack/images run . -out ../../bin/node-images/next -platforms linux/$$(go env GOARCH) -programs manager -tag next
 	go -C hack/node build -o ../../bin/node .
 	go -C $(E2E) test -c -o ../../../bin/e2e.test .
-	cd $(E2E) && ../../../bin/node -source ../../../hack/node -images ../../../bin/node-images -- ../../../bin/e2e.test -test.v -test.timeout 60m
+	cd $(E2E) && ../../../bin/node -source ../../../hack/node -images ../../../bin/node-images -- ../../../bin/e2e.test -next next -test.v -test.timeout 60m

@@ -57,7 +57,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.source, "source", "hack/node", "folder of this module")
 	flag.StringVar(&o.cache, "cache", filepath.Join(cache, "shard-controller", "node"), "folder for the programs that are built")
-	flag.StringVar(&o.images, "images", "", "folder with tarballs of images that Pods can use")
+	flag.StringVar(&o.images, "images", "", "folder with tarballs of images that Pods can use, in it or in folders of it")
 	flag.StringVar(&o.logs, "logs", "", "folder that keeps the logs of the cluster; empty: they are removed")
 	flag.BoolVar(&o.buildOnly, "build", false, "only build the programs")
 	flag.Parse()
@@ -96,9 +96,14 @@ func run(o *options, command []string) (int, error) {
 		return 1, errors.New("containers need root: run this as root, in a virtual machine for instance")
 	}
 	if o.images != "" {
-		if s.Images, err = filepath.Glob(filepath.Join(o.images, "*.tar")); err != nil {
-			return 1, err
-		} else if len(s.Images) == 0 {
+		for _, pattern := range []string{"*.tar", "*/*.tar"} {
+			found, err := filepath.Glob(filepath.Join(o.images, pattern))
+			if err != nil {
+				return 1, err
+			}
+			s.Images = append(s.Images, found...)
+		}
+		if len(s.Images) == 0 {
 			return 1, fmt.Errorf("there are no images in %s: make images", o.images)
 		}
 	}

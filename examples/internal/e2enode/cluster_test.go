@@ -190,7 +190,7 @@ func (c *cluster) established(ctx context.Context) error {
 	return err
 }
 
-// pods lists the Pods of a component, without those that are on their way out.
+// pods lists the Pods of a component, without those that are on their way out or have ended.
 func (c *cluster) pods(ctx context.Context, component string) ([]corev1.Pod, error) {
 	list, err := c.kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{
 		LabelSelector: "app.kubernetes.io/name=shard-controller,app.kubernetes.io/component=" + component,
@@ -200,7 +200,7 @@ func (c *cluster) pods(ctx context.Context, component string) ([]corev1.Pod, err
 	}
 	var pods []corev1.Pod
 	for _, pod := range list.Items {
-		if pod.DeletionTimestamp == nil {
+		if pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodFailed && pod.Status.Phase != corev1.PodSucceeded {
 			pods = append(pods, pod)
 		}
 	}

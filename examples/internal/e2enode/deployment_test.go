@@ -7,8 +7,11 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/shard-io/shard-controller/internal/timeline"
 )
 
 // restart is kubectl rollout restart; it returns when the rollout is complete.
@@ -57,6 +60,8 @@ func (s *story) toDeployment() {
 // rollDeployment restarts workers whose names do not matter. Three times a Pod is replaced, and nobody tells the manager which Pods are to go
 // next: an object may move with each of them, but not twice with one.
 func (s *story) rollDeployment() {
+	before, err := s.pods(s.Context(), "worker")
+	s.must(err)
 	begun := time.Now()
 	s.restart("worker")
 	s.eventually("the workers are ready, and all Secrets have an owner", func(ctx context.Context) error {
@@ -68,7 +73,24 @@ func (s *story) rollDeployment() {
 	s.must(s.line.Look(s.Context()))
 	byName := moves(s.line, begun)
 	s.note("Deployment restarted, Pod by Pod", "%.1f s; %s", time.Since(begun).Seconds(), summary(byName))
+	s.note("of these moves", "%s", between(byName, before))
 	if largest, _ := most(byName); largest > *workers {
 		s.Errorf("a Secret has moved %d times while %d Pods were replaced", largest, *workers)
 	}
+}
+
+// between says between which Pods Secrets have moved: those that were there before, and the new ones. From old to new each has to.
+func between(byName map[string][]timeline.Move, before []corev1.Pod) string {
+	old := map[string]bool{}
+	for _, pod := range before {
+		old[pod.Name] = true
+	}
+	count := map[[2]bool]int{}
+	for _, all := range byName {
+		for _, m := range all {
+			count[[2]bool{old[m.From], old[m.To]}]++
+		}
+	}
+	return fmt.Sprintf("%d from old to new Pods, %d from old to old, %d from new to new, %d back",
+		count[[2]bool{true, false}], count[[2]bool{true, true}], count[[2]bool{false, false}], count[[2]bool{false, true}])
 }

@@ -110,7 +110,7 @@ func (s *story) uninstall() {
 	})
 	s.clean()
 	ring := time.Since(begun)
-	objects := s.render(filepath.Join(deploy, "worker-deployment"))
+	objects := s.render(filepath.Join(deploy, "worker-deployment-scaled")) // which has all that was applied
 	for n := len(objects) - 1; n >= 0; n-- {
 		resource, err := s.resource(objects[n])
 		s.must(err)
@@ -153,7 +153,7 @@ func (s *story) clean() {
 
 // nothingLeft is a condition: what was applied is gone, with all that came of it.
 func (s *story) nothingLeft(ctx context.Context) error {
-	for _, o := range append(s.render(filepath.Join(deploy, "worker-deployment")), &unstructured.Unstructured{Object: map[string]any{
+	for _, o := range append(s.render(filepath.Join(deploy, "worker-deployment-scaled")), &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": map[string]any{"name": "worker", "namespace": namespace},
 	}}) {
 		resource, err := s.resource(o)

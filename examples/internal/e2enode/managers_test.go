@@ -37,10 +37,10 @@ func (s *story) leader() *corev1.Pod {
 }
 
 // newcomers creates Secrets, and waits until they have owners: which takes a manager.
-func (s *story) newcomers(prefix string) {
+func (s *story) newcomers(prefix string, workers int) {
 	s.Helper()
 	s.createSecrets(s.issuer, prefix, 20)
-	s.eventually("new Secrets have an owner", s.owned(*workers))
+	s.eventually("new Secrets have an owner", s.owned(workers))
 }
 
 // managerKilled takes the leader away without warning.
@@ -52,7 +52,7 @@ func (s *story) managerKilled() {
 	} else {
 		s.must(s.kube.CoreV1().Pods(namespace).Delete(s.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: ptr.To(int64(0))}))
 	}
-	s.newcomers("killed")
+	s.newcomers("killed", *workers)
 	s.note("leading manager killed: until 20 new Secrets are owned", "%.1f s", time.Since(begun).Seconds())
 	s.eventually("both managers are ready", s.running("manager", managers))
 	s.still("the manager was killed", begun)
@@ -64,7 +64,7 @@ func (s *story) managerRolled() {
 	s.restart("manager")
 	s.note("managers restarted, one by one", "%.1f s", time.Since(begun).Seconds())
 	again := time.Now()
-	s.newcomers("rolled")
+	s.newcomers("rolled", *workers)
 	s.note("afterwards: until 20 new Secrets are owned", "%.1f s", time.Since(again).Seconds())
 	s.still("the managers were restarted", begun)
 }

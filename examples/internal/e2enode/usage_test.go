@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // usage is what the Pods of a component have used.
@@ -33,15 +35,26 @@ type sample struct {
 	} `json:"memory"`
 }
 
-// samples asks the kubelets of the nodes on which the Pods of a component are, by the UIDs of the Pods.
+// samples are the statistics of all Pods of a component, by the UIDs of the Pods.
 func (c *cluster) samples(ctx context.Context, component string) (map[string]sample, error) {
 	pods, err := c.pods(ctx, component)
 	if err != nil {
 		return nil, err
 	}
+	all, err := c.statistics(ctx, pods)
+	if err == nil && len(all) != len(pods) {
+		err = fmt.Errorf("the kubelet knows %d of %d Pods of %s", len(all), len(pods), component)
+	}
+	return all, err
+}
+
+// statistics asks the kubelets of the nodes on which the Pods are. Of a Pod that has just come they know nothing.
+func (c *cluster) statistics(ctx context.Context, pods []corev1.Pod) (map[string]sample, error) {
 	nodes, of := map[string]bool{}, map[string]bool{}
 	for _, pod := range pods {
-		nodes[pod.Spec.NodeName], of[string(pod.UID)] = true, true
+		if pod.Spec.NodeName != "" {
+			nodes[pod.Spec.NodeName], of[string(pod.UID)] = true, true
+		}
 	}
 	all := map[string]sample{}
 	for node := range nodes {
@@ -60,9 +73,6 @@ func (c *cluster) samples(ctx context.Context, component string) (map[string]sam
 				all[s.PodRef.UID] = s
 			}
 		}
-	}
-	if len(all) != len(pods) {
-		return nil, fmt.Errorf("the kubelet knows %d of %d Pods of %s", len(all), len(pods), component)
 	}
 	return all, nil
 }
