@@ -12,7 +12,7 @@
 //   - All strategies of this package are safe for concurrent use.
 //   - An object stays where it is as long as the strategy allows it; consistent-hash alone wants it where the ring says.
 //
-// A [Planner] looks at all slots of a ring, or at all objects, and at the loads of the shards. It is a pure function of these and of a
+// A [Planner] looks at all slots of a ring, or at all objects, of which some may count together, and at the loads of the shards. It is a pure function of these and of a
 // [Memory] that it returns for the next round.
 //
 //   - A plan never moves more objects than its budget, never to a shard that is cordoned, draining, silent or full, never anything off a

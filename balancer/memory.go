@@ -114,13 +114,11 @@ func (m Memory) coolingSlots(since time.Time, cooldown time.Duration) func(int32
 }
 
 func (m Memory) coolingObjects(since time.Time, cooldown time.Duration, objects []ObjectLoad) func(int32) bool {
-	if cooldown <= 0 || len(m.movedKeys) == 0 {
+	if cooldown <= 0 {
 		return func(int32) bool { return false }
 	}
-	return func(n int32) bool {
-		at, moved := m.movedKeys[objects[n].Key]
-		return moved && at.After(since)
-	}
+	lately := func(at time.Time) bool { return !at.IsZero() && at.After(since) }
+	return func(n int32) bool { return lately(objects[n].Moved) || lately(m.movedKeys[objects[n].Key]) }
 }
 
 func (m Memory) noteSlots(moves []Move, now time.Time, cooldown time.Duration) Memory {
@@ -129,7 +127,8 @@ func (m Memory) noteSlots(moves []Move, now time.Time, cooldown time.Duration) M
 }
 
 func (m Memory) noteObjects(moves []Move, now time.Time, cooldown time.Duration) Memory {
-	m.movedKeys = note(m.movedKeys, moves, now, cooldown, func(move Move) string { return move.Key })
+	known := slices.DeleteFunc(slices.Clone(moves), func(move Move) bool { return move.Key == "" })
+	m.movedKeys = note(m.movedKeys, known, now, cooldown, func(move Move) string { return move.Key })
 	return m
 }
 

@@ -40,14 +40,21 @@ type SlotLoad struct {
 	Work float64
 }
 
-// ObjectLoad is an object that a label has placed.
+// ObjectLoad is an object that a label has placed, or some that are alike and move together.
 type ObjectLoad struct {
-	// Key is the key of the object. It must be unique, which is not checked.
+	// Key is the key of the object. It must be unique, which is not checked. It is "" where the caller need not know which object it is: then
+	// a Move says that any such objects are to move, the caller chooses them, and says with Moved which of them have moved lately.
 	Key string
 	// Shard is its owner. Objects of shards that are not in the round are not moved, and neither are those of "".
 	Shard string
 	// Work is as in SlotLoad.
 	Work float64
+	// Objects is how many objects this is: Work is that of all of them, and they move together. 0 means 1.
+	Objects int64
+	// Moved is when it moved last, for what the Memory does not know of: it stays where it is until its cool-down is over.
+	Moved time.Time
+	// Pinned: it counts, and stays where it is.
+	Pinned bool
 }
 
 // Move is one slot or one object that is to go from one shard to another.
@@ -56,9 +63,9 @@ type Move struct {
 	From, To string
 	// Slot is the slot that moves; -1 when it is an object.
 	Slot int
-	// Key is the object that moves; "" when it is a slot.
+	// Key is the object that moves; "" when it is a slot, or any object that is like the others of its shard.
 	Key string
-	// Objects is how many objects move: those in the slot, or 1. An empty slot counts 1.
+	// Objects is how many objects move: those in the slot, or as in ObjectLoad. An empty slot counts 1.
 	Objects int64
 	// Load is how much of the load of From it takes along, where 1 is a full shard.
 	Load float64
@@ -125,7 +132,7 @@ type Plan struct {
 // Acts says whether there is something to do: objects to move, or at least empty slots (then only Ring is set).
 func (p Plan) Acts() bool { return len(p.Moves) > 0 || p.Ring != nil }
 
-// Indivisible is the largest unit: a slot or an object, which nobody can divide.
+// Indivisible is the largest unit: a slot or a single object, which nobody can divide.
 type Indivisible struct {
 	// Shard is where it is, "" when nothing is known.
 	Shard string

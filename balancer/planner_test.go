@@ -19,7 +19,7 @@ func lopsided() (Round, []ObjectLoad) {
 	}}
 	var objects []ObjectLoad
 	for i, shard := range "aaaaaaaaabbbcccccc" {
-		objects = append(objects, ObjectLoad{string(rune('A' + i)), string(shard), 1})
+		objects = append(objects, ObjectLoad{Key: string(rune('A' + i)), Shard: string(shard), Work: 1})
 	}
 	return round, objects
 }
@@ -70,9 +70,13 @@ func TestPlannerReasons(t *testing.T) {
 				r.Shards[i].Full = true
 			}
 		}, PlanNoReceiver, "full"},
-		{"one object", func(r *Round, o *[]ObjectLoad) { *o = []ObjectLoad{{"A", "a", 1}, {"B", "b", 1}, {"C", "c", 1}} }, PlanWithinTolerance, ""},
+		{"one object", func(r *Round, o *[]ObjectLoad) {
+			*o = []ObjectLoad{{Key: "A", Shard: "a", Work: 1}, {Key: "B", Shard: "b", Work: 1}, {Key: "C", Shard: "c", Work: 1}}
+		}, PlanWithinTolerance, ""},
 		{"two objects", func(r *Round, o *[]ObjectLoad) {
-			*o = []ObjectLoad{{"A", "a", 10}, {"A2", "a", 9}, {"B", "b", 1}, {"C", "c", 1}}
+			*o = []ObjectLoad{
+				{Key: "A", Shard: "a", Work: 10}, {Key: "A2", Shard: "a", Work: 9}, {Key: "B", Shard: "b", Work: 1}, {Key: "C", Shard: "c", Work: 1},
+			}
 			r.Shards[0].Load, r.Shards[1].Load, r.Shards[2].Load = 0.8, 0.55, 0.55
 		}, PlanIndivisible, "no move helps"},
 	} {
@@ -452,7 +456,7 @@ func TestPlannerBestMove(t *testing.T) {
 		cost := pareto(rng.Uint64(), 1.1)
 		for i := range 1 + rng.IntN(60) {
 			shard := int(float64(n) * rng.Float64() * rng.Float64())
-			objects = append(objects, ObjectLoad{string(rune('A' + i)), round.Shards[shard].ID, cost(i)})
+			objects = append(objects, ObjectLoad{Key: string(rune('A' + i)), Shard: round.Shards[shard].ID, Work: cost(i)})
 			loads[shard] += objects[i].Work
 		}
 		full := slices.Max(loads)
@@ -492,6 +496,7 @@ func FuzzPlanner(f *testing.F) {
 	f.Add(uint64(1), uint8(4), uint16(300), uint16(50), uint8(0), true)
 	f.Add(uint64(2), uint8(9), uint16(1000), uint16(2000), uint8(3), false)
 	f.Add(uint64(3), uint8(2), uint16(3), uint16(1), uint8(255), true)
+	f.Add(uint64(4), uint8(5), uint16(500), uint16(300), uint8(4), false)
 	f.Fuzz(func(t *testing.T, seed uint64, shards uint8, objects, budget uint16, flags uint8, byRing bool) {
 		rng := rand.New(rand.NewPCG(seed, 99))
 		w := newWorld(t, 2+int(shards%20), int(objects%3000), byRing, pareto(seed, 0.6+2*rng.Float64()))
@@ -502,6 +507,12 @@ func FuzzPlanner(f *testing.F) {
 			s.Full = flags&1 != 0 && rng.IntN(4) == 0
 			s.Cordoned = flags&2 != 0 && rng.IntN(4) == 0
 			w.speed[s.ID] = 0.5 + rng.Float64()
+		}
+		pinned := map[string]bool{}
+		for i := range w.objects {
+			if o := &w.objects[i]; flags&4 != 0 && rng.IntN(3) == 0 {
+				o.Pinned, pinned[o.Key] = true, !byRing
+			}
 		}
 		before := w.round.Shards
 		plan := w.step(exactly, exactly)
@@ -520,7 +531,7 @@ func FuzzPlanner(f *testing.F) {
 			if byRing {
 				id = string(rune(m.Slot))
 			}
-			if from.ID == "" || from.Cordoned || !to.Eligible() || m.From == m.To || seen[id] {
+			if from.ID == "" || from.Cordoned || !to.Eligible() || m.From == m.To || seen[id] || pinned[m.Key] {
 				t.Fatalf("move %+v from %+v to %+v", m, from, to)
 			}
 			seen[id] = true

@@ -41,7 +41,7 @@ func newWorld(t testing.TB, shards, objects int, byRing bool, cost func(i int) f
 	}
 	for i := range w.objects {
 		w.hashes[i] = ring.Hash(fmt.Sprintf("/Secret/default/tls-%d", i))
-		w.objects[i] = ObjectLoad{fmt.Sprintf("/Secret/default/tls-%d", i), r.Owner(w.hashes[i]), cost(i)}
+		w.objects[i] = ObjectLoad{Key: fmt.Sprintf("/Secret/default/tls-%d", i), Shard: r.Owner(w.hashes[i]), Work: cost(i)}
 		w.full += w.objects[i].Work
 	}
 	w.full = max(1, w.full) * 2 / float64(shards) // a mean load of a half

@@ -21,6 +21,7 @@ type unit struct {
 	id          int32   // slot, or position among the objects
 	first, last int32   // of slots: with the empty ones around it that go along, so that there are fewer ranges
 	gone        bool    // moves in this plan
+	stays       bool    // counts, but may not move
 }
 
 // party is a shard in the planner's calculation.
@@ -34,10 +35,11 @@ type party struct {
 	fair    float64 // what it should have: the level of all, or its largest unit if that is more
 	largest int     // its largest unit, -1 for none
 
-	sorted bool
-	head   int // units before it are gone
-	stuck  bool
-	ranges int // of the ring, while slots are planned
+	movable float64 // load of what may move
+	sorted  bool
+	head    int // units before it are gone
+	stuck   bool
+	ranges  int // of the ring, while slots are planned
 }
 
 // scene is all that a plan looks at.
@@ -122,15 +124,28 @@ func (s *scene) measure(plan *Plan) {
 	for _, i := range s.active {
 		p := &s.parties[i]
 		p.load = p.now
-		if p.largest < 0 {
-			continue
-		}
-		u := p.units[p.largest]
-		if share := float64(u.load*p.Weight) / sum; sum > 0 && share > plan.Largest.Share {
-			plan.Largest = Indivisible{p.ID, int(u.id), "", u.load, share, max(1, u.load/s.mean)}
+		id, load := s.largest(p)
+		if share := float64(load*p.Weight) / sum; sum > 0 && share > plan.Largest.Share {
+			plan.Largest = Indivisible{p.ID, id, "", load, share, max(1, load/s.mean)}
 		}
 	}
 	plan.Imbalance = s.imbalance()
+}
+
+// largest returns the slot or the single object of a shard with the highest load, and that load; 0 if there is none.
+func (s *scene) largest(p *party) (id int, load float64) {
+	if s.owner != nil {
+		if p.largest < 0 {
+			return 0, 0
+		}
+		return int(p.units[p.largest].id), p.units[p.largest].load
+	}
+	for _, u := range p.units {
+		if one := u.load / float64(u.cost); one > load {
+			id, load = int(u.id), one
+		}
+	}
+	return id, load
 }
 
 // standing is the standing load of so many objects on a shard.

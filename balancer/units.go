@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -77,9 +78,11 @@ func (s *scene) addObjects(objects []ObjectLoad) error {
 		if !known {
 			continue
 		}
-		if err := s.add(i, "Objects", n, 1, o.Work); err != nil {
+		if err := s.add(i, "Objects", n, cmp.Or(o.Objects, 1), o.Work); err != nil {
 			return err
 		}
+		units := s.parties[i].units
+		units[len(units)-1].stays = o.Pinned
 	}
 	return nil
 }

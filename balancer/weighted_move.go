@@ -16,6 +16,9 @@ const (
 	enough = 0.95
 	// longestSearch is how many units that could move are compared.
 	longestSearch = 4096
+	// leastWorth is which part of the difference between two shards must be in what the giver may give. Or everything else would leave a shard
+	// whose only heavy units are pinned or cooling, for next to no gain.
+	leastWorth = 0.05
 )
 
 // move makes moves until everybody is within aim of what it should have, or nothing more helps, or the budget is spent. The same two shards go
@@ -82,7 +85,7 @@ func (s *scene) hottest(aim float64, coldest int) int {
 // w·y·(2(a-b) - y - z), where a and b are the loads and w the weight of the first: most when it levels them.
 func (s *scene) best(from, to int, budget int64) int {
 	a, b := &s.parties[from], &s.parties[to]
-	a.sortUnits()
+	s.sortUnits(a)
 	gap, ratio := a.load-b.load, a.Weight/b.Weight
 	winner, highest, compared := -1, 0.0, 0
 	for i := a.head; i < len(a.units) && compared < longestSearch; i++ {
@@ -91,6 +94,9 @@ func (s *scene) best(from, to int, budget int64) int {
 			if i == a.head {
 				a.head++
 			}
+			continue
+		}
+		if u.stays {
 			continue
 		}
 		cost := float64(u.cost)
@@ -119,15 +125,23 @@ func (s *scene) best(from, to int, budget int64) int {
 			winner, highest = i, score
 		}
 	}
+	if a.movable < leastWorth*gap {
+		return -1
+	}
 	return winner
 }
 
-// sortUnits sorts those with the highest load for their cost to the front.
-func (p *party) sortUnits() {
+// sortUnits sorts those with the highest load for their cost to the front, and adds up what may move.
+func (s *scene) sortUnits(p *party) {
 	if p.sorted {
 		return
 	}
 	p.sorted = true
+	for _, u := range p.units {
+		if !u.stays && !s.cooling(u.id) {
+			p.movable += u.load
+		}
+	}
 	largest := int32(-1)
 	if p.largest >= 0 {
 		largest = p.units[p.largest].id

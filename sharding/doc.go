@@ -21,7 +21,8 @@
 //   - While the API server is away, nobody's objects are given to others. Without a manager, workers go on.
 //   - What an operator knows of an object, if it says how to export and import it ([StateTransfer]), is in the very write that changes
 //     the owner. It is verified, imported once before the first reconcile, and kept for inspection if it can't be used.
-//   - A manager keeps nothing of an object that has an owner: its memory does not grow with their number.
+//   - A manager keeps nothing of an object that has an owner, but for the keys of those that the planner has moved lately: its memory does not
+//     grow with their number.
 //   - In an idle ring nothing is written but one renewal per shard and retry period (2/15 of the Lease's duration), and the
 //     leading manager's.
 //

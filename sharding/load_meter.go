@@ -5,10 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/shard-io/shard-controller/ring"
 )
 
 // busyMeter measures what one controller does: for how long its goroutines were in reconciles, also in those that are still running,
@@ -66,50 +62,61 @@ func (b *busyMeter) take(now time.Time) (busy time.Duration, done, errors int64)
 	return busy, b.done.Swap(0), b.errors.Swap(0)
 }
 
-// slotMeter adds up, by slot, for how long objects were reconciled. Its memory is bounded by the number of slots.
-type slotMeter struct {
-	mu   sync.Mutex
-	work map[uint32]float64 // seconds, of which half is forgotten in slotHalfLife
-	at   time.Time
-	news bool
+// workMeter adds up for how long objects were reconciled: by slot, so that its memory is bounded by the number of slots, or by object.
+type workMeter struct {
+	mu       sync.Mutex
+	byObject bool
+	work     map[uint64]float64 // seconds, by slot or by hash, of which half is forgotten in workHalfLife
+	at       time.Time
+	news     bool
 }
 
-// slotHalfLife is longer than that of load: a single slot has few objects, and these are reconciled now and then.
-const slotHalfLife = 2 * time.Minute
+// workHalfLife is longer than that of load: a single slot has few objects, and these are reconciled now and then.
+const workHalfLife = 2 * time.Minute
 
 // slotBits is into how many slots, as a power of two, a shard divides the hash space to report on it.
 const slotBits = 16
 
-func slotOf(prefix ring.Prefix, key types.NamespacedName) uint32 {
-	return uint32(prefix.Hash(key.Namespace, key.Name) >> (64 - slotBits))
+func slotOf(hash uint64) uint32 { return uint32(hash >> (64 - slotBits)) }
+
+// divide says what is measured from now on. What was measured otherwise is forgotten.
+func (m *workMeter) divide(byObject bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.byObject != byObject {
+		m.byObject, m.work = byObject, nil
+	}
 }
 
-func (s *slotMeter) add(slot uint32, took time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.work == nil {
-		s.work = map[uint32]float64{}
+func (m *workMeter) add(hash uint64, took time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.work == nil {
+		m.work = map[uint64]float64{}
 	}
-	s.work[slot] += took.Seconds()
-	s.news = true
+	if !m.byObject {
+		hash = uint64(slotOf(hash))
+	}
+	m.work[hash] += took.Seconds()
+	m.news = true
 }
 
 // take adds what was measured to sum, and forgets a part of it. What is known of a shard that has had nothing to do since stays known.
-func (s *slotMeter) take(now time.Time, sum map[uint32]float64) {
+func (m *workMeter) take(now time.Time, sum map[uint64]float64) {
 	const nothing = 1e-9 // of a second
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	kept := 1.0
-	if !s.at.IsZero() && s.news {
-		kept = math.Exp2(-float64(now.Sub(s.at)) / float64(slotHalfLife))
+	if !m.at.IsZero() && m.news {
+		kept = math.Exp2(-float64(now.Sub(m.at)) / float64(workHalfLife))
 	}
-	s.at, s.news = now, false
-	for slot, seconds := range s.work {
+	m.at, m.news = now, false
+	for what, seconds := range m.work {
 		if seconds < nothing {
-			delete(s.work, slot)
+			delete(m.work, what)
 			continue
 		}
-		sum[slot] += seconds
-		s.work[slot] = seconds * kept
+		sum[what] += seconds
+		m.work[what] = seconds * kept
 	}
 }

@@ -3,11 +3,9 @@ package sharding
 import (
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
-	"github.com/shard-io/shard-controller/balancer"
 	applyv1 "github.com/shard-io/shard-controller/generated/applyconfiguration/shard/v1"
 )
 
@@ -18,9 +16,8 @@ type loadReporter struct {
 	last   time.Time
 	report loadReport
 
-	slots      slotReport
-	slotsText  string
-	slotsSince time.Time // of the last look
+	detail   workDetail
+	detailAt time.Time // of the last look that has found objects
 }
 
 // look takes in what was measured since it was called last.
@@ -52,34 +49,6 @@ func (l *loadReporter) refresh() time.Duration {
 	return staleAfter(l.w.ring.get()) / 2
 }
 
-// lookAtSlots brings the report on slots up to date: once every interval of the planner, and the first time as soon as there are objects. Only the
-// planner for consistent hashing needs it.
-func (l *loadReporter) lookAtSlots(now time.Time) {
-	config := l.w.ring.get()
-	if config == nil || config.Spec.LoadBalanceStrategy != "" && config.Spec.LoadBalanceStrategy != balancer.ConsistentHash {
-		l.slots, l.slotsText, l.slotsSince = slotReport{}, "", time.Time{}
-		return
-	}
-	interval := shardv1.DefaultRebalanceInterval
-	if r := config.Spec.Rebalance; r != nil && r.Interval.Duration > 0 {
-		interval = r.Interval.Duration
-	}
-	if l.slotsText != "" && now.Sub(l.slotsSince) < interval {
-		return
-	}
-	l.slotsSince = now
-	objects, work := map[uint32]uint64{}, map[uint32]float64{}
-	for _, p := range l.w.processors {
-		p.slotWork.take(now, work)
-		p.eachUnpinned(func(key types.NamespacedName) { objects[slotOf(p.target.prefix, key)]++ })
-	}
-	if next := newSlotReport(objects, work); len(next.entries) > 0 && (l.slotsText == "" || next.tells(l.slots)) {
-		l.slots, l.slotsText = next, next.encode()
-	} else if len(next.entries) == 0 {
-		l.slots, l.slotsText = slotReport{}, ""
-	}
-}
-
 // apply is the part of the status that is about load. What is not known is absent.
 func (r loadReport) apply() *applyv1.ShardInstanceStatusApplyConfiguration {
 	status := applyv1.ShardInstanceStatus()
@@ -108,22 +77,6 @@ func (r loadReport) apply() *applyv1.ShardInstanceStatusApplyConfiguration {
 	return status
 }
 
-// eachUnpinned calls f with every object that this shard owns because of its slot.
-func (p *processor) eachUnpinned(f func(key types.NamespacedName)) {
-	for _, obj := range p.controller.Informer.GetStore().List() {
-		m, ok := obj.(metav1.Object)
-		if !ok {
-			continue
-		}
-		if owner, _ := OwnerOf(m, p.w.options.Ring); owner != p.w.options.ID {
-			continue
-		}
-		if _, pinned := pinOf(m, p.w.options.Ring); !pinned {
-			f(keyOf(m))
-		}
-	}
-}
-
 // started notes that a reconcile begins, and returns when.
 func (p *processor) started() time.Time {
 	now := time.Now()
@@ -137,7 +90,7 @@ func (p *processor) measured(began time.Time, keys ...types.NamespacedName) {
 	took := now.Sub(began)
 	p.busy.end(now)
 	for _, key := range keys {
-		p.slotWork.add(slotOf(p.target.prefix, key), took/time.Duration(len(keys)))
+		p.work.add(p.target.prefix.Hash(key.Namespace, key.Name), took/time.Duration(len(keys)))
 	}
 	p.series.observe(p, took)
 }

@@ -1,6 +1,7 @@
 package sharding
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -18,7 +19,7 @@ import (
 const (
 	causeJoin      = "join"      // a new shard takes its share
 	causeDrain     = "drain"     // the shard is to be emptied
-	causeRebalance = "rebalance" // the slot table or the strategy wants it elsewhere
+	causeRebalance = "rebalance" // the planner, the slot table or the strategy wants it elsewhere
 	causeTakeover  = "takeover"  // the shard is dead
 )
 
@@ -46,6 +47,9 @@ func wantedFor(p *placement, t *rootTarget, ring string, selected bool, root met
 		}
 	}
 	decision, err := p.placePinned(t, ring, root)
+	if err == nil && decision.Shard == owner {
+		decision.Shard = cmp.Or(p.sentTo(t, ring, root, owner), owner)
+	}
 	switch {
 	case errors.Is(err, errUnheard):
 		return keep, "", nil
@@ -75,7 +79,7 @@ func causeOf(p *placement, owner, to string) string {
 	if s, ok := p.view.Shard(owner); ok && s.Draining {
 		return causeDrain
 	}
-	if p.joined[to] {
+	if p.joined[to] && !p.errand.gives(owner) {
 		return causeJoin
 	}
 	return causeRebalance
@@ -123,6 +127,7 @@ func (m *mover) run(ctx context.Context) {
 		case <-m.kicked:
 		default:
 		}
+		placement := m.placer.load()
 		misplaced, err := m.pass(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -141,6 +146,9 @@ func (m *mover) run(ctx context.Context) {
 			continue
 		}
 		failures = 0
+		if placement != nil {
+			placement.errand.end()
+		}
 		m.idle(ctx)
 		m.awaitKick(ctx, jitter(auditInterval))
 	}

@@ -24,6 +24,8 @@ type placement struct {
 	unheard map[string]bool
 	// joined are the shards that the slot table gave slots to when it last changed, and that had none before.
 	joined map[string]bool
+	// errand moves objects that the strategy would leave where they are; nil for none.
+	errand *errand
 	// standings are those of all shards that anything is known of.
 	standings map[string]standing
 	// served says who has controllers for what, and views has a view for each resource that not everybody serves.

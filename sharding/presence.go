@@ -327,15 +327,17 @@ type reporter struct {
 // report is the part of the status that the worker writes, without the time.
 type report struct {
 	load  loadReport
-	slots string // of a loadReporter
+	slots string // of a loadReporter, and so is costliest
 	count int64
 	names string // joined by newlines, to be comparable
-	// served is not compared by ==, but by same.
-	served []shardv1.ServedResource
+	// costliest and served are not compared by ==, but by same.
+	costliest []shardv1.ObjectCost
+	served    []shardv1.ServedResource
 }
 
 func (r *report) same(o *report) bool {
-	return r.load == o.load && r.slots == o.slots && r.count == o.count && r.names == o.names && slices.Equal(r.served, o.served)
+	return r.load == o.load && r.slots == o.slots && r.count == o.count && r.names == o.names &&
+		slices.Equal(r.costliest, o.costliest) && slices.Equal(r.served, o.served)
 }
 
 // report writes the status if it has changed. A process without the right to act, such as a second one of the shard, has nothing to
@@ -350,8 +352,8 @@ func (p *presence) report(ctx context.Context, r *reporter, now time.Time) {
 	}
 	next := r.owned
 	r.loads.look(now)
-	r.loads.lookAtSlots(now)
-	next.load, next.slots = r.loads.report, r.loads.slotsText
+	r.loads.lookCloser(now)
+	next.load, next.slots, next.costliest = r.loads.report, r.loads.detail.slotsText, r.loads.detail.costs.listed
 	confirmed := next.load.idle() || now.Sub(r.at) < r.loads.refresh()
 	if unsaid := p.unsaid.Swap(false); r.valid && !unsaid && confirmed && next.same(&r.written) {
 		return
@@ -361,6 +363,9 @@ func (p *presence) report(ctx context.Context, r *reporter, now time.Time) {
 		WithLastHeartbeat(metav1.NewTime(now))
 	if next.slots != "" {
 		status.WithSlotLoads(next.slots)
+	}
+	for _, cost := range next.costliest {
+		status.WithCostliestObjects(costApply(cost))
 	}
 	if next.names != "" {
 		status.WithAssignedResources(strings.Split(next.names, "\n")...)

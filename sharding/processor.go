@@ -39,7 +39,7 @@ type processor struct {
 	epochs     *epochs
 	lowered    workqueue.TypedRateLimitingInterface[types.NamespacedName] // objects whose epoch has to be restored
 	busy       busyMeter
-	slotWork   slotMeter
+	work       workMeter
 	series     reconcileSeries
 	// trusted is the resourceVersion as of which the server was asked for what is ours, before the worker began to act.
 	trusted atomic.Pointer[string]

@@ -2,7 +2,7 @@ package sharding
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -22,6 +22,7 @@ type rebalancer struct {
 	busyAt     time.Time // when objects were last on the move
 	last       balancer.Plan
 	lastAt     time.Time
+	errands    errands
 
 	imbalance, largest float64 // as of the last round in which they were known
 }
@@ -29,13 +30,8 @@ type rebalancer struct {
 // settling is for how long after the last move the loads are still those of before.
 const settling = 3 * loadHalfLife
 
-// Reasons of rounds in which the planner is not asked.
-const (
-	// planUnsupported: the strategy does not go by slots.
-	planUnsupported balancer.PlanReason = "Unsupported"
-	// planGiven: users have written the slot table by hand.
-	planGiven balancer.PlanReason = "GivenRanges"
-)
+// planGiven: the planner is not asked, as users have written the slot table by hand.
+const planGiven balancer.PlanReason = "GivenRanges"
 
 // moving says what is going on in the ring that loads and decisions have to wait for.
 type moving struct {
@@ -51,7 +47,7 @@ func (c *ringController) movingOf(facts []shardFact, members membership) moving 
 	c.mu.Lock()
 	m.plan = len(c.running) > 0
 	c.mu.Unlock()
-	m.plan = m.plan || c.flight.size() > 0 || c.migrator.moving.Load() || c.table.Len() > 0 && c.settledTable.Load() != c.table
+	m.plan = m.plan || c.rebalance.errands.current.underway() || c.flight.size() > 0 || c.migrator.moving.Load() || c.table.Len() > 0 && c.settledTable.Load() != c.table
 	version := ""
 	for _, f := range facts {
 		switch members.standings[f.id] {
@@ -69,7 +65,7 @@ func (c *ringController) movingOf(facts []shardFact, members membership) moving 
 }
 
 // replan makes a round of the planner if it is due. It returns the table that the planner wants, nil for the one that there is, and when the next
-// round is due.
+// round is due. A plan over objects becomes the current errand.
 func (c *ringController) replan(ctx context.Context, config *shardv1.ShardConfig, facts []shardFact, members membership, m moving,
 ) (*ring.Ring, time.Duration) {
 	r, now := &c.rebalance, time.Now()
@@ -77,6 +73,10 @@ func (c *ringController) replan(ctx context.Context, config *shardv1.ShardConfig
 		r.busyAt = now
 	}
 	options := rebalanceOf(config)
+	r.errands.conclude(now, options.CooldownPeriod.Duration)
+	if c.goesBySlots() {
+		r.errands = errands{}
+	}
 	if r.generation != config.Generation {
 		r.generation, r.planner = config.Generation, nil
 		r.due = r.lastAt.Add(options.Interval.Duration)
@@ -97,17 +97,14 @@ func (c *ringController) replan(ctx context.Context, config *shardv1.ShardConfig
 		return nil, options.Interval.Duration
 	}
 	r.busyAt = now
-	klog.FromContext(ctx).V(1).Info("Moving slots to even out the load", "reason", plan.Reason, "objects", plan.Objects, "text", plan.Text)
+	klog.FromContext(ctx).V(1).Info("Moving objects to even out the load", "reason", plan.Reason, "objects", plan.Objects, "text", plan.Text)
 	return plan.Ring, options.Interval.Duration
 }
 
 // round asks the planner, if it is of any use.
 func (r *rebalancer) round(c *ringController, options *shardv1.Rebalance, facts []shardFact, members membership, m moving, now time.Time,
 ) balancer.Plan {
-	switch {
-	case c.strategyName != balancer.ConsistentHash:
-		return balancer.Plan{Reason: planUnsupported, Text: fmt.Sprintf("the planner moves slots, and the strategy %s places objects without them", c.strategyName)}
-	case givenTable(members.members, instancesOf(facts)) != nil:
+	if c.goesBySlots() && givenTable(members.members, instancesOf(facts)) != nil {
 		return balancer.Plan{Reason: planGiven, Text: "every shard has a hashRange that somebody has written: they are not changed"}
 	}
 	if r.planner == nil {
@@ -120,19 +117,19 @@ func (r *rebalancer) round(c *ringController, options *shardv1.Rebalance, facts 
 		}
 		r.planner = planner
 	}
-	reports, missing := slotReportsOf(facts, c.table)
-	shards := make([]balancer.Shard, len(members.shards))
-	for i, s := range members.shards {
-		shards[i] = s
-		shards[i].LoadKnown = s.LoadKnown && !missing[s.ID]
-	}
-	plan, memory, err := r.planner.Slots(r.memory, balancer.Round{
-		Now: now, Shards: shards, DryRun: options.DryRun,
+	in := balancer.Round{
+		Now: now, Shards: members.shards, DryRun: options.DryRun,
 		Blocked: balancer.Blocks{
 			PlanInFlight: m.plan || now.Sub(r.busyAt) < settling, RollingOut: m.rollingOut, VersionsDiffer: m.versionsDiffer, Frozen: m.frozen,
 		},
-	}, c.table, slotLoadsOf(c.table, reports))
-	r.memory = memory
+	}
+	var plan balancer.Plan
+	var err error
+	if c.goesBySlots() {
+		plan, err = r.planSlots(in, facts, c.table)
+	} else {
+		plan, err = r.planObjects(in, facts, options.CooldownPeriod.Duration)
+	}
 	switch {
 	case err != nil:
 		plan.Text = err.Error()
@@ -140,6 +137,22 @@ func (r *rebalancer) round(c *ringController, options *shardv1.Rebalance, facts 
 		plan.Text = "objects have moved a short time ago, and the loads do not show it yet"
 	}
 	return plan
+}
+
+// goesBySlots says whether the ring's strategy does.
+func (c *ringController) goesBySlots() bool { return goesBySlots(c.strategyName) }
+
+// planSlots makes a round for consistent hashing.
+func (r *rebalancer) planSlots(in balancer.Round, facts []shardFact, table *ring.Ring) (balancer.Plan, error) {
+	reports, missing := slotReportsOf(facts, table)
+	in.Shards = slices.Clone(in.Shards)
+	for i := range in.Shards {
+		s := &in.Shards[i]
+		s.LoadKnown = s.LoadKnown && !missing[s.ID]
+	}
+	plan, memory, err := r.planner.Slots(r.memory, in, table, slotLoadsOf(table, reports))
+	r.memory = memory
+	return plan, err
 }
 
 // slotReportsOf reads what the shards report on their slots, and says of which members that is missing although they have objects.

@@ -259,11 +259,11 @@ func TestPlannerHolds(t *testing.T) {
 		{"one shard", func(s *sim) {
 			s.worker("a", nil, func(o *WorkerOptions, _ *Controller) { o.Load = constant(0.9) })
 		}, balancer.PlanTooFewShards},
-		{"a strategy without slots", func(s *sim) {
+		{"versions differ, and a strategy without slots", func(s *sim) {
 			s.edit(configs, simNamespace, simRing, set("least-loaded", "spec", "loadBalanceStrategy"))
-			s.worker("a", nil, func(o *WorkerOptions, _ *Controller) { o.Load = constant(0.9) })
-			s.worker("b", nil, func(o *WorkerOptions, _ *Controller) { o.Load = constant(0.1) })
-		}, planUnsupported},
+			s.worker("a", nil, func(o *WorkerOptions, _ *Controller) { o.Version, o.Load = "1", constant(0.9) })
+			s.worker("b", nil, func(o *WorkerOptions, _ *Controller) { o.Version, o.Load = "2", constant(0.1) })
+		}, balancer.PlanVersionsDiffer},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			simulate(t, func(s *sim) {

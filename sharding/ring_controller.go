@@ -301,7 +301,10 @@ func (c *ringController) place(ctx context.Context, facts []shardFact, members m
 		return fmt.Errorf("view of the shards: %w", err)
 	}
 	former := c.placer.load()
-	next := &placement{view: view, strategy: c.strategy, live: members.live(), unheard: members.unheard, standings: members.standings, served: members.served}
+	next := &placement{
+		view: view, strategy: c.strategy, live: members.live(), unheard: members.unheard, standings: members.standings, served: members.served,
+		errand: c.rebalance.errands.current,
+	}
 	if next.views, err = servedViews(view, next.served, c.targets.Load().rootResources()); err != nil {
 		return fmt.Errorf("view of the shards: %w", err)
 	}
@@ -331,6 +334,9 @@ func (c *ringController) place(ctx context.Context, facts []shardFact, members m
 // moves says whether objects may belong elsewhere under the next placement.
 func moves(former, next *placement) bool {
 	if former == nil || former.strategy != next.strategy || former.view.Ring() != next.view.Ring() || !former.served.equal(next.served) {
+		return true
+	}
+	if next.errand != nil && next.errand != former.errand {
 		return true
 	}
 	return !maps.Equal(former.unheard, next.unheard) || !slices.EqualFunc(former.view.Shards(), next.view.Shards(), func(a, b balancer.Shard) bool {

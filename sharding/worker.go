@@ -63,6 +63,9 @@ type WorkerOptions struct {
 	// Load measures how busy the shard is, in place of the Worker: see LoadFunc. Optional.
 	Load LoadFunc
 
+	// Cost says what an object costs, in place of the time that its reconciles take: see CostFunc. Optional.
+	Cost CostFunc
+
 	// Healthy is how the application says whether it is well: an error is a reason to give this shard no new objects, such as a
 	// database that does not answer. What it owns stays with it, and is still reconciled. The error is shown as condition Healthy on the
 	// ShardInstance, and Check fails with it.

@@ -36,6 +36,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &shardv1.MigrationObjectApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("MigrationSelection"):
 		return &shardv1.MigrationSelectionApplyConfiguration{}
+	case v1.SchemeGroupVersion.WithKind("ObjectCost"):
+		return &shardv1.ObjectCostApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("Rebalance"):
 		return &shardv1.RebalanceApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("Scaling"):

@@ -228,7 +228,7 @@ type Rebalance struct {
 	// +optional
 	MaxMovesPerRound int32 `json:"maxMovesPerRound,omitempty"`
 
-	// cooldownPeriod is how long a slot that was moved stays where it is. A duration, 1s to 1h, default 10m. Written by the user.
+	// cooldownPeriod is how long a slot or an object that was moved stays where it is. A duration, 1s to 1h, default 10m. Written by the user.
 	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32

@@ -152,6 +152,13 @@ type ShardInstanceStatus struct {
 	// +optional
 	SlotLoads string `json:"slotLoads,omitempty"`
 
+	// costliestObjects are the objects that cause most of the shard's work, where the strategy does not go by slots; the others cause about
+	// the same each. At most 32; none: all are about the same, or not reported. Written by the worker.
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	// +optional
+	CostliestObjects []ObjectCost `json:"costliestObjects,omitempty"`
+
 	// lastHeartbeat is when the shard was last heard of: a coarse copy for people, the heartbeat is the Lease. A time in UTC.
 	// Written by the worker along with other changes.
 	// +optional
@@ -183,6 +190,25 @@ type ShardInstanceStatus struct {
 	// +kubebuilder:validation:MaxLength=128
 	// +optional
 	Version string `json:"version,omitempty"`
+}
+
+// ObjectCost is which part of its shard's work an object causes.
+type ObjectCost struct {
+	// key is the key of the object, group/kind/namespace/name; the group of core kinds is empty. 1 to 1024 characters, required. Written by
+	// the worker.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Key string `json:"key"`
+
+	// share is the part of the work. 0 to 1, three decimals, required. Written by the worker.
+	// +kubebuilder:validation:Type=number
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1
+	Share Ratio `json:"share"`
+
+	// pinned says that the object is to stay where it is, because of its pin label. Default false. Written by the worker.
+	// +optional
+	Pinned bool `json:"pinned,omitempty"`
 }
 
 // ShardWork is what a shard does and has to do. The numbers are smoothed and rounded, for comparisons and for people.

@@ -355,6 +355,19 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.shard-io.shard-controller.apis.shard.v1.MigrationObject
           elementRelationship: atomic
+- name: com.github.shard-io.shard-controller.apis.shard.v1.ObjectCost
+  map:
+    fields:
+    - name: key
+      type:
+        scalar: string
+      default: ""
+    - name: pinned
+      type:
+        scalar: boolean
+    - name: share
+      type:
+        namedType: com.github.shard-io.shard-controller.apis.shard.v1.Ratio
 - name: com.github.shard-io.shard-controller.apis.shard.v1.Ratio
   scalar: numeric
 - name: com.github.shard-io.shard-controller.apis.shard.v1.Rebalance
@@ -635,6 +648,12 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: costliestObjects
+      type:
+        list:
+          elementType:
+            namedType: com.github.shard-io.shard-controller.apis.shard.v1.ObjectCost
+          elementRelationship: atomic
     - name: lastHeartbeat
       type:
         namedType: Time.v1.meta.apis.pkg.apimachinery.k8s.io

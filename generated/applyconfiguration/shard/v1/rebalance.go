@@ -24,7 +24,7 @@ type RebalanceApplyConfiguration struct {
 	Rounds *int32 `json:"rounds,omitempty"`
 	// maxMovesPerRound is how many objects one round may move. A count, 1 to 100000, default 1000. Written by the user.
 	MaxMovesPerRound *int32 `json:"maxMovesPerRound,omitempty"`
-	// cooldownPeriod is how long a slot that was moved stays where it is. A duration, 1s to 1h, default 10m. Written by the user.
+	// cooldownPeriod is how long a slot or an object that was moved stays where it is. A duration, 1s to 1h, default 10m. Written by the user.
 	CooldownPeriod *metav1.Duration `json:"cooldownPeriod,omitempty"`
 	// dryRun says that it is only reported what would move, and why. Default false. Written by the user.
 	DryRun *bool `json:"dryRun,omitempty"`

@@ -30,6 +30,9 @@ type ShardInstanceStatusApplyConfiguration struct {
 	// slotLoads is what the slots of the shard carry: for each that is not empty, how many objects it has and which part of the work it
 	// causes; for programs, in base64. At most 32768 characters; none: not reported. Written by the worker.
 	SlotLoads *string `json:"slotLoads,omitempty"`
+	// costliestObjects are the objects that cause most of the shard's work, where the strategy does not go by slots; the others cause about
+	// the same each. At most 32; none: all are about the same, or not reported. Written by the worker.
+	CostliestObjects []ObjectCostApplyConfiguration `json:"costliestObjects,omitempty"`
 	// lastHeartbeat is when the shard was last heard of: a coarse copy for people, the heartbeat is the Lease. A time in UTC.
 	// Written by the worker along with other changes.
 	LastHeartbeat *apismetav1.Time `json:"lastHeartbeat,omitempty"`
@@ -101,6 +104,19 @@ func (b *ShardInstanceStatusApplyConfiguration) WithWork(value *ShardWorkApplyCo
 // If called multiple times, the SlotLoads field is set to the value of the last call.
 func (b *ShardInstanceStatusApplyConfiguration) WithSlotLoads(value string) *ShardInstanceStatusApplyConfiguration {
 	b.SlotLoads = &value
+	return b
+}
+
+// WithCostliestObjects adds the given value to the CostliestObjects field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the CostliestObjects field.
+func (b *ShardInstanceStatusApplyConfiguration) WithCostliestObjects(values ...*ObjectCostApplyConfiguration) *ShardInstanceStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithCostliestObjects")
+		}
+		b.CostliestObjects = append(b.CostliestObjects, *values[i])
+	}
 	return b
 }
 
