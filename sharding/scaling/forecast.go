@@ -28,6 +28,8 @@ const (
 	worst = 0.3
 	// mostPending is how many forecasts are kept until they come due.
 	mostPending = 64
+	// mostDue is how far forecasts that have come due are counted.
+	mostDue = 1 << 20
 )
 
 // tracker holds a model against what came of its forecasts.
@@ -97,7 +99,7 @@ func (t *tracker) comeDue(now time.Time, demand float64) {
 		t.errors += part * (math.Abs(f.demand-demand) - t.errors)
 		t.naive += part * (math.Abs(f.naive-demand) - t.naive)
 		t.demand += part * (demand - t.demand)
-		t.due, t.last = min(t.due+1, 1<<20), now
+		t.due, t.last = min(t.due+1, mostDue), now
 	}
 }
 

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Memory is what a [Scaler] remembers from one round to the next. The zero Memory remembers nothing, and is right for the first round of a
-// manager's term. A Memory is a value: no method changes one, and it may be used again.
+// Memory is what a [Scaler] remembers from one round to the next. The zero Memory remembers nothing; a manager's term
+// begins with it, or with what [Restore] makes of what a former one has left. A Memory is a value: no method changes one, and it may be used again.
 type Memory struct {
 	now      time.Time // of the last round; zero: there was none
 	shards   int       // wanted in the last round
@@ -34,7 +34,8 @@ type sample struct {
 	queued float64
 }
 
-// Model returns the model of that name with what it has learnt, to be put into Options.Models by the next process.
+// Model returns the model of that name with what it has learnt, to be put into Options.Models by the next process. [Memory.Save] has that of the models
+// of this package as text, and how good they were.
 func (m Memory) Model(name string) (Model, bool) {
 	for _, t := range m.trackers {
 		if t.model.Name() == name {

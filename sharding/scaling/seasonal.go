@@ -58,6 +58,9 @@ func (s Seasonal) part() time.Duration {
 	return max(part, s.period()/mostParts, 1)
 }
 
+// parts is into how many the period is divided.
+func (s Seasonal) parts() int { return int((s.period() + s.part() - 1) / s.part()) }
+
 // index is the part that a time is in.
 func (s Seasonal) index(at time.Time) int {
 	period := int64(s.period())
@@ -79,7 +82,7 @@ func (s Seasonal) Observe(at time.Time, demand float64) Model {
 		s.Started = at
 	}
 	if mean, known := s.mean(at); known && !s.At.IsZero() {
-		s.Differs += weight(elapsed, 0, differsHalfLife) * (demand - mean - s.Differs)
+		s.Differs += weight(elapsed, differsHalfLife) * (demand - mean - s.Differs)
 	}
 	s.At = at
 	s.Sum += demand
@@ -90,7 +93,7 @@ func (s Seasonal) Observe(at time.Time, demand float64) Model {
 // close takes the present part into the means, if most of it was seen.
 func (s Seasonal) close() Seasonal {
 	if seen := s.At.Sub(s.Started); s.Count > 0 && seen >= s.part()/2 {
-		n := int((s.period() + s.part() - 1) / s.part())
+		n := s.parts()
 		means := slices.Clone(s.Means)
 		if len(means) != n {
 			means = slices.Repeat([]float64{-1}, n)

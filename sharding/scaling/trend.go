@@ -44,12 +44,19 @@ func (t Trend) Observe(at time.Time, demand float64) Model {
 		return t
 	}
 	expected := t.Level + t.Slope*elapsed.Seconds()
-	level := expected + weight(elapsed, t.LevelHalfLife, defaultLevelHalfLife)*(demand-expected)
+	level := expected + weight(elapsed, t.levelHalfLife())*(demand-expected)
 	slope := (level - t.Level) / elapsed.Seconds()
-	t.Slope += weight(elapsed, t.SlopeHalfLife, defaultSlopeHalfLife) * (slope - t.Slope)
-	t.Latest += weight(elapsed, t.LevelHalfLife, defaultLevelHalfLife) * (slope - t.Latest)
+	t.Slope += weight(elapsed, t.slopeHalfLife()) * (slope - t.Slope)
+	t.Latest += weight(elapsed, t.levelHalfLife()) * (slope - t.Latest)
 	t.Level, t.At = level, at
 	return t
+}
+
+func (t Trend) levelHalfLife() time.Duration {
+	if t.LevelHalfLife > 0 {
+		return t.LevelHalfLife
+	}
+	return defaultLevelHalfLife
 }
 
 func (t Trend) slopeHalfLife() time.Duration {
@@ -60,10 +67,7 @@ func (t Trend) slopeHalfLife() time.Duration {
 }
 
 // weight is how much an observation counts that comes so long after the one before.
-func weight(elapsed, halfLife, otherwise time.Duration) float64 {
-	if halfLife <= 0 {
-		halfLife = otherwise
-	}
+func weight(elapsed, halfLife time.Duration) float64 {
 	return 1 - math.Exp2(-float64(elapsed)/float64(halfLife))
 }
 
