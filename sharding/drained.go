@@ -2,6 +2,8 @@ package sharding
 
 import (
 	"context"
+	"slices"
+	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,18 +28,25 @@ func (c *ringController) settled(ctx context.Context) {
 	c.settledTable.Store(current.view.Ring())
 	states := map[string]drainState{}
 	c.bringAllHome(ctx)
+	var draining []string
 	for _, shard := range current.view.Shards() {
-		if !shard.Draining {
-			continue
+		if shard.Draining {
+			draining = append(draining, shard.ID)
 		}
-		empty, err := c.isEmpty(ctx, shard.ID)
+	}
+	allEmpty := len(draining) > 1 && c.areEmpty(ctx, draining)
+	for _, id := range draining {
+		empty, err := allEmpty, error(nil)
+		if !allEmpty {
+			empty, err = c.isEmpty(ctx, id)
+		}
 		switch {
 		case err != nil:
-			klog.FromContext(ctx).V(1).Info("Looking for what a draining shard has left failed", "shard", shard.ID, "err", err)
+			klog.FromContext(ctx).V(1).Info("Looking for what a draining shard has left failed", "shard", id, "err", err)
 		case empty:
-			states[shard.ID] = drainDone
-		case !current.canPlace():
-			states[shard.ID] = drainStuck
+			states[id] = drainDone
+		case !current.canPlace() && len(current.unheard) == 0: // else somebody may be able to in a moment
+			states[id] = drainStuck
 		}
 		if !empty {
 			c.mover.kickAfter(finderMaxBackoff)
@@ -49,17 +58,47 @@ func (c *ringController) settled(ctx context.Context) {
 	c.kick()
 }
 
+// shardsAtOnce is of how many shards the children are looked at side by side. For each, the hashes of its roots are held meanwhile.
+const shardsAtOnce = 4
+
 // bringAllHome looks at the children on every shard.
 func (c *ringController) bringAllHome(ctx context.Context) {
 	current := c.placer.load()
 	if current == nil {
 		return
 	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	room := make(chan struct{}, shardsAtOnce)
 	for _, shard := range current.view.Shards() {
-		if err := c.auditChildren(ctx, shard.ID); err != nil && ctx.Err() == nil {
-			klog.FromContext(ctx).V(1).Info("Looking for children that are not with their roots failed", "shard", shard.ID, "err", err)
+		room <- struct{}{}
+		all.Go(func() {
+			defer func() { <-room }()
+			if err := c.auditChildren(ctx, shard.ID); err != nil && ctx.Err() == nil {
+				klog.FromContext(ctx).V(1).Info("Looking for children that are not with their roots failed", "shard", shard.ID, "err", err)
+			}
+		})
+	}
+}
+
+// areEmpty says whether isEmpty is true of all of the shards, in fewer requests. It may say no without looking.
+func (c *ringController) areEmpty(ctx context.Context, shards []string) bool {
+	current := c.placer.load()
+	for _, shard := range shards {
+		if current.eligible(shard) || c.placer.quiet(ctx, shard) != nil {
+			return false
 		}
 	}
+	for some := range slices.Chunk(shards, shardsPerList) {
+		selector := ownedByAnyOf(c.ring, some).String()
+		for _, resource := range c.targets.Load().all() {
+			list, err := c.client.Resource(resource).List(ctx, metav1.ListOptions{LabelSelector: selector, Limit: 1})
+			if err != nil || len(list.Items) > 0 {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // isEmpty says whether nothing has the label of a shard that may not receive anything, nor will have.

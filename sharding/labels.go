@@ -2,6 +2,7 @@ package sharding
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -114,6 +115,16 @@ func ownedByNoneOf(ring string, shards []string) labels.Selector {
 		return labels.Everything()
 	}
 	return selecting(OwnerLabel(ring), selection.NotIn, shards...)
+}
+
+// ownedByAnyOf selects the objects of some shards. Names that no label can have are left out.
+func ownedByAnyOf(ring string, shards []string) labels.Selector {
+	valid := slices.DeleteFunc(slices.Clone(shards), func(shard string) bool { return len(validation.IsValidLabelValue(shard)) > 0 })
+	if len(valid) == 0 { // labels.Nothing can't be sent to a server: as text it selects everything
+		some, _ := selecting(OwnerLabel(ring), selection.Exists).Requirements()
+		return selecting(OwnerLabel(ring), selection.DoesNotExist).Add(some...)
+	}
+	return selecting(OwnerLabel(ring), selection.In, valid...)
 }
 
 // selecting selects by one label; nothing, if the key or a value is not valid in a label.

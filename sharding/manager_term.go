@@ -266,7 +266,7 @@ func (t *term) newRing(ctx context.Context, config *shardv1.ShardConfig) (*ringC
 	c := &ringController{
 		ringScope: scope, termClients: t.termClients, namespace: t.options.Namespace, electionLease: t.options.ElectionTiming.LeaseDuration, kicked: make(chan struct{}, 1),
 		remembered: map[string]*shardv1.ShardInstance{}, expected: map[string]bool{}, emptied: map[string]bool{}, reported: map[string]int64{},
-		goneSince: map[string]time.Time{}, taken: map[string]bool{}, running: map[string]bool{},
+		goneSince: map[string]time.Time{}, drainingSince: map[string]time.Time{}, taken: map[string]bool{}, running: map[string]bool{},
 		strays: map[string]time.Time{}, drained: map[string]drainState{}, loads: loadBook{},
 		workloads: workloads{kube: t.Manager.workloads, namespace: t.options.Namespace}, lastErrors: map[string]error{},
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -164,16 +165,29 @@ func (m *mover) awaitKick(ctx context.Context, atMost time.Duration) {
 	}
 }
 
+const (
+	// listsAtOnce is how many lists of a resource a pass makes side by side. More of them would not make it faster: all shards wait for one gate.
+	listsAtOnce = 16
+	// shardsPerList is how many shards are asked for in one list at most, which names them all in its address.
+	shardsPerList = 100
+)
+
+// together divides shards into those that are asked for in one list.
+func together(shards []string) [][]string {
+	size := min((len(shards)+listsAtOnce-1)/listsAtOnce, shardsPerList)
+	return slices.Collect(slices.Chunk(shards, max(1, size)))
+}
+
 // pass looks at every root that a live shard owns, all shards side by side, so that they hand over side by side too. It returns
 // how many are not where they belong.
 func (m *mover) pass(ctx context.Context) (misplaced int, err error) {
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	targets := m.targets.Load()
-	for _, shard := range m.placer.load().liveShards() {
+	for _, shards := range together(m.placer.load().liveShards()) {
 		for _, target := range targets.roots {
 			all.Go(func() {
-				n, failed := m.passOver(ctx, target, shard)
+				n, failed := m.passOver(ctx, target, shards)
 				mu.Lock()
 				defer mu.Unlock()
 				misplaced += n
@@ -185,9 +199,9 @@ func (m *mover) pass(ctx context.Context) (misplaced int, err error) {
 	return misplaced, err
 }
 
-func (m *mover) passOver(ctx context.Context, target *rootTarget, shard string) (misplaced int, err error) {
+func (m *mover) passOver(ctx context.Context, target *rootTarget, shards []string) (misplaced int, err error) {
 	writes := &batch{gate: m.gate}
-	selector := ShardSelector(m.ring, shard).String()
+	selector := ownedByAnyOf(m.ring, shards).String()
 	_, err = m.eachPage(ctx, target.resource, selector, func(page []metav1.PartialObjectMetadata) error {
 		for i := range page {
 			n, err := m.look(ctx, writes, target, &page[i])

@@ -66,6 +66,8 @@ type ringController struct {
 	strategy     balancer.Strategy
 	resolved     resolvedTargets
 	finders      servedFinders
+	answers      answers
+	gathering    gathering
 	remembered   map[string]*shardv1.ShardInstance
 	expected     map[string]bool
 	emptied      map[string]bool
@@ -77,6 +79,8 @@ type ringController struct {
 	loads        loadBook
 	staleAfter   time.Duration        // of loads
 	goneSince    map[string]time.Time // shards whose ShardInstance is to be deleted in the end
+	// drainingSince is when the shards that are being drained were first seen to be.
+	drainingSince map[string]time.Time
 
 	settledTable atomic.Pointer[ring.Ring] // the one by which the mover found everything in its place
 
@@ -193,6 +197,9 @@ func (c *ringController) reconcile(ctx context.Context) (recheck time.Duration, 
 	}
 	facts := c.facts(instances)
 	members := membershipOf(facts, timing.LeaseDuration, time.Now())
+	if wait := c.gathering.wait(members.standings, time.Now()); wait > 0 {
+		return wait, nil
+	}
 	recheck = members.recheck
 	problems := &ringProblems{}
 	recheck = sooner(recheck, c.resolveTargets(ctx, config, problems))
@@ -231,9 +238,10 @@ func (c *ringController) ownInstances() (map[string]*shardv1.ShardInstance, erro
 	own := map[string]*shardv1.ShardInstance{}
 	for _, instance := range list {
 		if belongsTo(instance, c.ring, len(configs)) {
-			own[instance.Name] = instance
+			own[instance.Name] = c.answers.newest(instance)
 		}
 	}
+	c.answers.retain(own)
 	return own, nil
 }
 
@@ -316,7 +324,12 @@ func (c *ringController) place(ctx context.Context, facts []shardFact, members m
 		next.joined = former.joined
 	}
 	c.table = table
-	if err := c.publish(ctx, outdated(table, instances)); err != nil {
+	late := outdated(table, instances)
+	err = c.publish(ctx, late)
+	for _, instance := range late {
+		instances[instance.Name] = c.answers.newest(instance)
+	}
+	if err != nil {
 		// Not written down is not lost: the objects' labels say who owns them. The table will be written in the end.
 		klog.FromContext(ctx).Error(err, "Writing the slot table to the ShardInstances failed, will try again")
 		time.AfterFunc(retryDelay(5), c.kick)

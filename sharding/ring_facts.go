@@ -84,6 +84,7 @@ func (c *ringController) remember(instances map[string]*shardv1.ShardInstance) {
 			delete(c.reported, id)
 			delete(c.emptied, id)
 			delete(c.loads, id)
+			delete(c.drainingSince, id)
 			c.metrics.shardLoad.DeleteLabelValues(c.ring, id)
 		}
 	}
