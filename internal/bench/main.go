@@ -65,22 +65,26 @@ var measurements = []measurement{
 	{"operations", measureOperations},
 }
 
+func (s *settings) register(f *flag.FlagSet) {
+	f.StringVar(&s.only, "only", "", "comma-separated: assign, latency, membership, memory, migrate, migrate-large, scale, speedup, operations; empty: all")
+	f.StringVar(&s.jsonFile, "json", "", "file to write the figures to")
+	f.StringVar(&s.logDir, "logs", "", "directory to keep the processes' logs in; empty: a temporary one")
+	f.IntVar(&s.objects, "objects", 5000, "how many objects")
+	f.IntVar(&s.many, "many", 50000, "how many objects for the second measurement of memory")
+	f.IntVar(&s.loops, "loops", 3, "how many times to compare with the bare loop")
+	f.IntVar(&s.moving, "moving", 1000, "how many objects with small states migrate")
+	f.IntVar(&s.large, "large", 100, "how many objects with large states migrate, and twice as many for comparison")
+	f.IntVar(&s.steps, "steps", 20, "how many times load rises for the measurement of scaling")
+	f.IntVar(&s.runs, "runs", 5, "how many times they do")
+	f.IntVar(&s.rate, "rate", 100, "creates per second for the measurement of latency")
+	f.DurationVar(&s.rateFor, "rate-for", 20*time.Second, "how long to create at that rate")
+	f.IntVar(&s.concurrency, "concurrency", 16, "parallel patches of the bare loop and of the manager")
+	f.DurationVar(&s.lease, "lease", 15*time.Second, "healthCheckInterval of the ring")
+}
+
 func main() {
 	var s settings
-	flag.StringVar(&s.only, "only", "", "comma-separated: assign, latency, membership, memory, migrate, migrate-large, scale, speedup, operations; empty: all")
-	flag.StringVar(&s.jsonFile, "json", "", "file to write the figures to")
-	flag.StringVar(&s.logDir, "logs", "", "directory to keep the processes' logs in; empty: a temporary one")
-	flag.IntVar(&s.objects, "objects", 5000, "how many objects")
-	flag.IntVar(&s.many, "many", 50000, "how many objects for the second measurement of memory")
-	flag.IntVar(&s.loops, "loops", 3, "how many times to compare with the bare loop")
-	flag.IntVar(&s.moving, "moving", 1000, "how many objects with small states migrate")
-	flag.IntVar(&s.large, "large", 100, "how many objects with large states migrate, and twice as many for comparison")
-	flag.IntVar(&s.steps, "steps", 20, "how many times load rises for the measurement of scaling")
-	flag.IntVar(&s.runs, "runs", 5, "how many times they do")
-	flag.IntVar(&s.rate, "rate", 100, "creates per second for the measurement of latency")
-	flag.DurationVar(&s.rateFor, "rate-for", 20*time.Second, "how long to create at that rate")
-	flag.IntVar(&s.concurrency, "concurrency", 16, "parallel patches of the bare loop and of the manager")
-	flag.DurationVar(&s.lease, "lease", 15*time.Second, "healthCheckInterval of the ring")
+	s.register(flag.CommandLine)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -103,6 +107,7 @@ func run(ctx context.Context, s settings) error {
 	result := report{Machine: describeMachine(), Begun: time.Now().UTC().Truncate(time.Second)}
 	fmt.Print(result.Machine.markdown())
 	for _, m := range chosen {
+		fmt.Fprintf(os.Stderr, "%s: takes about %s when nothing else runs, and is given up after %s\n", m.name, s.estimate(m.name), limit)
 		t, err := measure(ctx, m, programs, s)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"flag"
 	"strings"
 	"testing"
 )
@@ -60,5 +61,15 @@ func TestChoose(t *testing.T) {
 	}
 	if _, err := choose("assign,nothing"); err == nil || !strings.Contains(err.Error(), `"nothing"`) {
 		t.Errorf("error %v does not name the unknown one", err)
+	}
+}
+
+func TestEstimates(t *testing.T) {
+	var s settings
+	s.register(flag.NewFlagSet("bench", flag.ContinueOnError))
+	for _, m := range measurements {
+		if got := s.estimate(m.name); got <= setUp || got > limit {
+			t.Errorf("%s is said to take %s, want more than %s, and not more than the limit of %s", m.name, got, setUp, limit)
+		}
 	}
 }

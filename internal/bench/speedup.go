@@ -21,6 +21,18 @@ const (
 	fleet = 5
 )
 
+// alone is what one shard takes at least.
+func (s settings) alone() time.Duration { return time.Duration(s.objects) * takes / hands }
+
+// untilFirst is when all objects are assigned, untilSecond from then on when one shard has reconciled them, and four fifths of them have moved.
+func (s settings) untilFirst() time.Duration {
+	return 10*time.Second + time.Duration(s.objects)*5*time.Millisecond
+}
+
+func (s settings) untilSecond() time.Duration {
+	return 2*s.alone() + 40*time.Second + time.Duration(s.objects)*20*time.Millisecond
+}
+
 // measureSpeedup has every object reconciled once, by one shard, and then by five. A reconcile waits for 20 ms and does nothing else, as it is with
 // most operators: so more shards can be quicker although they share a machine.
 func measureSpeedup(ctx context.Context, c *cluster, s settings) (table, error) {
@@ -38,9 +50,9 @@ func measureSpeedup(ctx context.Context, c *cluster, s settings) (table, error) 
 	if err := c.createSecrets(ctx, namespace, 0, s.objects); err != nil {
 		return t, err
 	}
-	alone := time.Duration(s.objects) * takes / hands
-	first := time.Now().Add(10*time.Second + time.Duration(s.objects)*5*time.Millisecond)        // until they are assigned
-	second := first.Add(2*alone + 40*time.Second + time.Duration(s.objects)*20*time.Millisecond) // and until four fifths of them have moved
+	alone := s.alone()
+	first := time.Now().Add(s.untilFirst())
+	second := first.Add(s.untilSecond())
 	if err := c.startBurster("w-1", first, second); err != nil {
 		return t, err
 	}
