@@ -49,18 +49,20 @@ type forecast struct {
 	demand, naive float64
 }
 
-// forecast lets all models see the demand, and asks them for that of the horizon. What is not fully known is not shown to them.
+// forecast lets all models see the demand, and asks them for that of the horizon. What is not fully known is not shown to them,
+// nor that there is no shard: a ring that is down, or has just been found, says nothing of the demand.
 func (m Memory) forecast(o Options, x observation) (Memory, []Forecast) {
 	if len(m.trackers) == 0 || o.Horizon == 0 {
 		return m, nil
 	}
 	m.trackers = slices.Clone(m.trackers)
 	horizon := x.now.Add(o.Horizon + o.Sustained)
+	known := len(x.missing) == 0 && x.shards > 0
 	forecasts := make([]Forecast, len(m.trackers))
 	for i := range m.trackers {
 		t := &m.trackers[i]
 		f := &forecasts[i]
-		if len(x.missing) == 0 {
+		if known {
 			t.comeDue(x.now, x.demand)
 			t.model = t.model.Observe(x.now, x.demand)
 		}
@@ -69,7 +71,7 @@ func (m Memory) forecast(o Options, x observation) (Memory, []Forecast) {
 			f.Known = false
 		}
 		f.Demand = min(amount(f.Demand), maxValue)
-		if f.Known && len(x.missing) == 0 {
+		if f.Known && known {
 			t.expect(forecast{horizon, f.Demand, x.demand}, o.Horizon)
 		}
 		f.Error, f.Naive, f.Used = t.errors, t.naive, f.Known && t.good()

@@ -157,6 +157,22 @@ func TestPredictedSeason(t *testing.T) {
 	}
 }
 
+// TestForecastAfterAGap: a manager finds a ring of which no shard has come yet, and then shards that have just begun to report.
+func TestForecastAfterAGap(t *testing.T) {
+	r := schooled(t, bothModels, time.Hour)
+	r.in.Now = epoch.Add(32*time.Hour + 50*time.Minute)
+	r.in.Shards, r.in.Loads = 0, nil
+	r.decide()
+	for _, demand := range []float64{0.1, 0.5, 0.8, 1, 1, 1} {
+		r.in.Shards = 4
+		r.step(demand)
+	}
+	season, _ := r.memory.Model("seasonal")
+	if got, known := season.Forecast(epoch.Add(33*time.Hour + 5*time.Minute)); !known || got < 4.8 {
+		t.Errorf("for the spike: %v, want the 5 of the day before, and hardly less", got)
+	}
+}
+
 // TestBadForecasts checks that a model that is wrong switches itself off, whatever it says, and that its error is told.
 func TestBadForecasts(t *testing.T) {
 	for _, times := range []float64{3, 0.1, math.NaN(), math.Inf(1), -2, 1e300} {

@@ -82,7 +82,9 @@ func (s Seasonal) Observe(at time.Time, demand float64) Model {
 		s.Started = at
 	}
 	if mean, known := s.mean(at); known && !s.At.IsZero() {
-		s.Differs += weight(elapsed, differsHalfLife) * (demand - mean - s.Differs)
+		lately := min(elapsed, s.part()) // after a gap the first observation is no more than one
+		s.Differs *= 1 - weight(elapsed-lately, differsHalfLife)
+		s.Differs += weight(lately, differsHalfLife) * (demand - mean - s.Differs)
 	}
 	s.At = at
 	s.Sum += demand
