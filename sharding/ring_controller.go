@@ -119,6 +119,7 @@ func (c *ringController) run(ctx context.Context) {
 	for {
 		recheck, err := c.reconcile(ctx)
 		if ctx.Err() != nil {
+			c.leaveForecasts(ctx)
 			return
 		}
 		if errors.Is(err, errOutdated) {
@@ -222,6 +223,7 @@ func (c *ringController) reconcile(ctx context.Context) (recheck time.Duration, 
 		c.markAmbiguous(ctx),
 		c.writeStatus(ctx, config, members, problems),
 	)
+	c.keepForecasts(ctx, config)
 	return recheck, failed
 }
 

@@ -21,6 +21,7 @@ type scaler struct {
 	generation int64 // of the ShardConfig that it was made for
 	forecast   shardv1.ForecastModel
 	memory     scaling.Memory
+	kept       keptForecasts
 	at         time.Time // of the last round
 	last       scaling.Decision
 	told       int // the number that was last called for, 0 when the present one is right
@@ -74,22 +75,32 @@ func scalingOptions(config *shardv1.ShardConfig) scaling.Options {
 	return o
 }
 
-// configure makes a new scaler when the spec has changed. What was observed is kept, unless it was for other models.
-func (s *scaler) configure(config *shardv1.ShardConfig) {
+// configure makes a new scaler when the spec has changed. What was observed is kept, unless it was for other models. The error is about what
+// a former leader has left.
+func (s *scaler) configure(config *shardv1.ShardConfig, now time.Time) (left error) {
 	if s.decide != nil && s.generation == config.Generation || s.err != nil && s.generation == config.Generation {
-		return
+		return nil
 	}
-	if forecast := scalingOf(config).Forecast; forecast != s.forecast {
-		s.forecast, s.memory = forecast, scaling.Memory{}
+	options, forecast := scalingOptions(config), scalingOf(config).Forecast
+	switch s.forecast {
+	case "": // the term begins
+		left = s.recall(config, options.Models, now)
+	case forecast:
+	default:
+		s.forget(config, now)
 	}
-	s.decide, s.err = scaling.New(scalingOptions(config))
+	s.forecast = forecast
+	s.decide, s.err = scaling.New(options)
 	s.generation, s.at = config.Generation, time.Time{}
+	return left
 }
 
 // scale decides how many shards there should be, if it is time. It returns after which time to look again.
 func (c *ringController) scale(ctx context.Context, config *shardv1.ShardConfig, facts []shardFact, members membership, m moving) time.Duration {
 	s, now := &c.scaler, time.Now()
-	s.configure(config)
+	if err := s.configure(config, now); err != nil {
+		klog.FromContext(ctx).Info("What the forecasts had learnt can't be used, they begin anew", "err", err)
+	}
 	if s.err != nil {
 		s.last = scaling.Decision{Reason: scaling.Invalid, Text: s.err.Error()}
 		return 0

@@ -188,6 +188,8 @@ var refusedConfigStatuses = []refusal{
 	{`imbalance: 1001`, "status.imbalance: Invalid value: 1001"},
 	{`largestShare: 1.5`, "status.largestShare: Invalid value: 1.5"},
 	{`forecastError: -1`, "status.forecastError: Invalid value: -1"},
+	{`forecastMemory: ` + long(16385), "status.forecastMemory: Too long"},
+	{`forecastMemory: "two words"`, "status.forecastMemory: Invalid value: \"two words\""},
 	{`lastScaling: {reason: LoadHigh}`, "status.lastScaling.time: Required value"},
 	{`lastPlan: {reason: "two words", time: "2024-01-15T10:30:00Z"}`, "status.lastPlan.reason: Invalid value: \"two words\""},
 	{`lastPlan: {time: "2024-01-15T10:30:00Z"}`, "status.lastPlan.reason: Required value"},

@@ -101,6 +101,14 @@ type ShardConfigStatus struct {
 	// +kubebuilder:validation:Maximum=1000
 	// +optional
 	ForecastError *Ratio `json:"forecastError,omitempty"`
+
+	// forecastMemory is what the models of spec.scaling.forecast have learnt, for the next leader. It is for programs: a text of package scaling, whose
+	// form may change. At most 16384 characters, without spaces; absent while nothing is worth to be kept. Written by the manager, at most once in 15
+	// minutes and at the end of a term.
+	// +kubebuilder:validation:MaxLength=16384
+	// +kubebuilder:validation:Pattern=`^[!-~]*$`
+	// +optional
+	ForecastMemory string `json:"forecastMemory,omitempty"`
 }
 
 // Decision is what the manager decided about load, acting or not.

@@ -540,6 +540,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: forecastError
       type:
         namedType: com.github.shard-io.shard-controller.apis.shard.v1.Ratio
+    - name: forecastMemory
+      type:
+        scalar: string
     - name: imbalance
       type:
         namedType: com.github.shard-io.shard-controller.apis.shard.v1.Ratio

@@ -53,6 +53,10 @@ type ShardConfigStatusApplyConfiguration struct {
 	// forecastError is by how much the forecasts of the load have been off: of the best model, in full shards. 0 to 1000, three decimals;
 	// absent while none has come due. A coarse copy of the metric forecast_error. Written by the manager.
 	ForecastError *shardv1.Ratio `json:"forecastError,omitempty"`
+	// forecastMemory is what the models of spec.scaling.forecast have learnt, for the next leader. It is for programs: a text of package scaling, whose
+	// form may change. At most 16384 characters, without spaces; absent while nothing is worth to be kept. Written by the manager, at most once in 15
+	// minutes and at the end of a term.
+	ForecastMemory *string `json:"forecastMemory,omitempty"`
 }
 
 // ShardConfigStatusApplyConfiguration constructs a declarative configuration of the ShardConfigStatus type for use with
@@ -183,5 +187,13 @@ func (b *ShardConfigStatusApplyConfiguration) WithLargestShare(value shardv1.Rat
 // If called multiple times, the ForecastError field is set to the value of the last call.
 func (b *ShardConfigStatusApplyConfiguration) WithForecastError(value shardv1.Ratio) *ShardConfigStatusApplyConfiguration {
 	b.ForecastError = &value
+	return b
+}
+
+// WithForecastMemory sets the ForecastMemory field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ForecastMemory field is set to the value of the last call.
+func (b *ShardConfigStatusApplyConfiguration) WithForecastMemory(value string) *ShardConfigStatusApplyConfiguration {
+	b.ForecastMemory = &value
 	return b
 }
