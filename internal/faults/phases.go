@@ -65,7 +65,16 @@ func (out *outcome) ended(p phase, a arm, err error) {
 
 func playRaces(ctx context.Context, s *stage, out *outcome) error {
 	out.kinds = append(out.kinds, kind{name: "race", trials: s.settings.races, needs: true})
-	return s.races(ctx, "race", s.settings.races)
+	if err := s.races(ctx, "race", s.settings.races); err != nil {
+		return err
+	}
+	// A hammer that did not end would load the API server for all that comes after.
+	return until(ctx, time.Minute, "the hammers end with their objects", func() error {
+		if left := s.now.remaining("race-"); len(left) > 0 {
+			return fmt.Errorf("%d are there still, such as %s", len(left), left[0])
+		}
+		return nil
+	})
 }
 
 func playPauses(ctx context.Context, s *stage, out *outcome) error {

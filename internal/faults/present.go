@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,6 +56,20 @@ func (p *present) get(resource, name string) state {
 
 func (p *present) owner(name string) string           { return p.get("secrets", name).Owner }
 func (p *present) stamp(resource, name string) string { return p.get(resource, name).Note }
+
+// remaining returns the objects whose names begin with prefix and that have not been deleted.
+func (p *present) remaining(prefix string) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var ids []string
+	for id, v := range p.all {
+		if !v.Deleted && strings.HasPrefix(v.Name.Name, prefix) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
 
 // The time between two looks at a condition grows from minPoll to maxPoll.
 const minPoll, maxPoll = 5 * time.Millisecond, 100 * time.Millisecond

@@ -36,7 +36,8 @@ type operator struct {
 	number  atomic.Int64 // of the last stamp
 
 	mu       sync.Mutex
-	hammered map[string]bool // UIDs
+	hammered map[types.UID]bool
+	made     map[types.UID]bool // roots whose child has been created here
 }
 
 func (o *operator) reconcile(ctx context.Context, key types.NamespacedName) (sharding.Result, error) {
@@ -67,8 +68,8 @@ func (o *operator) reconcile(ctx context.Context, key types.NamespacedName) (sha
 // each object.
 func (o *operator) hammer(ctx context.Context, root *corev1.Secret) {
 	o.mu.Lock()
-	running := o.hammered[string(root.UID)]
-	o.hammered[string(root.UID)] = true
+	running := o.hammered[root.UID]
+	o.hammered[root.UID] = true
 	o.mu.Unlock()
 	if running {
 		return
@@ -119,11 +120,19 @@ var verbs = map[string]func(context.Context, *operator, *corev1.Secret, string) 
 	},
 	trial.Child: func(ctx context.Context, o *operator, root *corev1.Secret, stamp string) error {
 		_, err := o.kube.CoreV1().ConfigMaps(root.Namespace).Patch(ctx, root.Name, types.MergePatchType, trial.StampPatch(stamp), metav1.PatchOptions{})
-		if apierrors.IsNotFound(err) {
+		if apierrors.IsNotFound(err) && !o.hasMade(root) {
 			err = o.createChild(ctx, root, stamp)
 		}
 		return err
 	},
+}
+
+// hasMade says whether the child of a root has been created here. One that is gone later went with its root: who created it again would go on
+// for ever, and load the API server for those that come after.
+func (o *operator) hasMade(root *corev1.Secret) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.made[root.UID]
 }
 
 // createChild makes the child of a root, on its shard from the beginning.
@@ -134,5 +143,10 @@ func (o *operator) createChild(ctx context.Context, root *corev1.Secret, stamp s
 	}}
 	sharding.CopyOwner(child, root, o.options.ring)
 	_, err := o.kube.CoreV1().ConfigMaps(root.Namespace).Create(ctx, child, metav1.CreateOptions{})
+	if err == nil || apierrors.IsAlreadyExists(err) {
+		o.mu.Lock()
+		o.made[root.UID] = true
+		o.mu.Unlock()
+	}
 	return err
 }
