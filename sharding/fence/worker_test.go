@@ -2,6 +2,7 @@ package fence_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -44,7 +45,7 @@ func TestWorkerMissesAPolicy(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			r := newGuardedRing(t, plane, "misses-"+what)
+			r := newGuardedRing(t, plane, "misses-"+what+"-"+strings.ToLower(rand.Text()[:8])) // it can be repeated
 			missing := ""
 			if tc.removed != nil {
 				missing = tc.removed(r.namespace, "auditor")
