@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // process finds the process of a Pod's only container, where the test runs on the node.
@@ -40,6 +41,16 @@ func (c *cluster) route(pid int, args ...string) {
 	args = append([]string{"-t", fmt.Sprint(pid), "-n", "ip", "route"}, args...)
 	if out, err := exec.CommandContext(c.Context(), "nsenter", args...).CombinedOutput(); err != nil {
 		c.Fatalf("nsenter %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+}
+
+// needsOneNode skips what takes for granted that a Pod has nowhere else to go.
+func (c *cluster) needsOneNode() {
+	c.Helper()
+	nodes, err := c.kube.CoreV1().Nodes().List(c.Context(), metav1.ListOptions{})
+	c.must(err)
+	if len(nodes.Items) > 1 {
+		c.Skipf("there are %d nodes", len(nodes.Items))
 	}
 }
 

@@ -48,6 +48,7 @@ func (s *story) without(pod *corev1.Pod, left int) func(context.Context) error {
 
 // tainted makes the node one that a worker may not stay on: the controller of taints deletes its Pod, and no budget protects it.
 func (s *story) tainted() {
+	s.needsOneNode()
 	defer s.fixed()()
 	pod := s.anyWorker()
 	pods, err := s.kube.CoreV1().Pods("").List(s.Context(), metav1.ListOptions{FieldSelector: "spec.nodeName=" + pod.Spec.NodeName})
@@ -89,6 +90,7 @@ func (s *story) back(what string, begun time.Time) {
 // drained is kubectl drain of the node, with a way out: all workers are evicted, as the budget allows it. As long as no other node, or this one,
 // takes the new Pods, that is one.
 func (s *story) drained() {
+	s.needsOneNode()
 	defer s.fixed()()
 	pods, err := s.pods(s.Context(), "worker")
 	s.must(err)
