@@ -147,7 +147,9 @@ func TestSkewedRingEvensOutByLabel(t *testing.T) {
 				for _, id := range shards {
 					s.costing(id, rising, 700)
 				}
-				s.runManager("m", func(o *ManagerOptions) { o.ElectionTiming = ElectionTiming{5 * time.Minute, 200 * time.Second, 40 * time.Second} })
+				s.runManager("m", func(o *ManagerOptions) {
+					o.ElectionTiming = ElectionTiming{5 * time.Minute, 200 * time.Second, 40 * time.Second}
+				})
 				plans, begun := 0, s.moves()
 				last := begun
 				for range 120 { // a cool-down and more
