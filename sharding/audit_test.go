@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,10 +27,17 @@ func (s *sim) blind(m *simManager) {
 			return false
 		}
 		selector := r.LabelSelector()
-		return selector == OwnerLabel(simRing)+"=a" || selector == OwnerLabel(simRing)+"=b" || selector == DrainLabel(simRing) ||
+		return slices.Contains([]string{ownedByAnyOf(simRing, []string{"a"}).String(), ownedByAnyOf(simRing, []string{"b"}).String(),
+			ShardSelector(simRing, "a").String(), ShardSelector(simRing, "b").String(), DrainLabel(simRing)}, selector) ||
 			strings.Contains(selector, "notin")
 	}})
 	m.client.DropWatches()
+}
+
+// allStays has the ring leave each object where it is.
+func (s *sim) allStays() {
+	s.edit(configs, simNamespace, simRing, set("round-robin", "spec", "loadBalanceStrategy"))
+	s.edit(configs, simNamespace, simRing, set(true, "spec", "rebalance", "dryRun"))
 }
 
 // gaps renders what the latest audit has found.
@@ -98,7 +106,7 @@ func TestAuditFindsAndMends(t *testing.T) {
 		t.Run(string(c.kind), func(t *testing.T) {
 			simulate(t, func(s *sim) {
 				s.config()
-				s.edit(configs, simNamespace, simRing, set("round-robin", "spec", "loadBalanceStrategy")) // all stays where it is
+				s.allStays()
 				m := s.runManager("m")
 				owner, other := s.worker("a", nil), s.worker("b", nil)
 				s.settle(30 * time.Second)
@@ -184,7 +192,7 @@ func TestAuditFindsDoubleOwners(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			simulate(t, func(s *sim) {
 				s.config()
-				s.edit(configs, simNamespace, simRing, set("round-robin", "spec", "loadBalanceStrategy")) // all stays where it is
+				s.allStays()
 				m := s.runManager("m")
 				a := s.worker("a", nil)
 				s.settle(30 * time.Second)
