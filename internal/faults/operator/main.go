@@ -95,7 +95,7 @@ func run(ctx context.Context, o options) error {
 	}
 	factory := informers.NewSharedInformerFactoryWithOptions(kube, 0, informers.WithTweakListOptions(shard.TweakListOptions))
 	secrets, configMaps := factory.Core().V1().Secrets(), factory.Core().V1().ConfigMaps()
-	op := &operator{options: o, kube: kube, secrets: secrets.Lister(), window: window, hammered: map[types.UID]bool{}, made: map[types.UID]bool{}}
+	op := &operator{options: o, kube: kube, secrets: secrets.Lister(), window: window, hammered: map[types.UID]bool{}}
 	err = shard.Add(sharding.Controller{
 		Informer: secrets.Informer(), Concurrency: 64, Reconcile: op.reconcile,
 		Children: map[schema.GroupResource]cache.SharedIndexInformer{{Resource: "configmaps"}: configMaps.Informer()},

@@ -37,7 +37,6 @@ type operator struct {
 
 	mu       sync.Mutex
 	hammered map[types.UID]bool
-	made     map[types.UID]bool // roots whose child has been created here
 }
 
 func (o *operator) reconcile(ctx context.Context, key types.NamespacedName) (sharding.Result, error) {
@@ -120,33 +119,28 @@ var verbs = map[string]func(context.Context, *operator, *corev1.Secret, string) 
 	},
 	trial.Child: func(ctx context.Context, o *operator, root *corev1.Secret, stamp string) error {
 		_, err := o.kube.CoreV1().ConfigMaps(root.Namespace).Patch(ctx, root.Name, types.MergePatchType, trial.StampPatch(stamp), metav1.PatchOptions{})
-		if apierrors.IsNotFound(err) && !o.hasMade(root) {
+		if apierrors.IsNotFound(err) {
 			err = o.createChild(ctx, root, stamp)
 		}
 		return err
 	},
 }
 
-// hasMade says whether the child of a root has been created here. One that is gone later went with its root: who created it again would go on
-// for ever, and load the API server for those that come after.
-func (o *operator) hasMade(root *corev1.Secret) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.made[root.UID]
-}
-
-// createChild makes the child of a root, on its shard from the beginning.
+// createChild makes the child of a root, on its shard from the beginning. A root that is deleted gets none: its child went with it, and whoever
+// created that again would go on for ever, and load the API server for those that come after.
 func (o *operator) createChild(ctx context.Context, root *corev1.Secret, stamp string) error {
+	now, err := o.kube.CoreV1().Secrets(root.Namespace).Get(ctx, root.Name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if now.UID != root.UID {
+		return apierrors.NewNotFound(corev1.Resource("secrets"), root.Name)
+	}
 	child := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
 		Name: root.Name, Namespace: root.Namespace, Annotations: map[string]string{trial.StampAnnotation: stamp},
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(root, corev1.SchemeGroupVersion.WithKind("Secret"))},
 	}}
 	sharding.CopyOwner(child, root, o.options.ring)
-	_, err := o.kube.CoreV1().ConfigMaps(root.Namespace).Create(ctx, child, metav1.CreateOptions{})
-	if err == nil || apierrors.IsAlreadyExists(err) {
-		o.mu.Lock()
-		o.made[root.UID] = true
-		o.mu.Unlock()
-	}
+	_, err = o.kube.CoreV1().ConfigMaps(root.Namespace).Create(ctx, child, metav1.CreateOptions{})
 	return err
 }
