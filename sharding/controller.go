@@ -96,6 +96,18 @@ type Controller struct {
 // Children are informers by the resources of the children that they cache.
 type Children map[schema.GroupResource]cache.SharedIndexInformer
 
+// backoff is how long an object waits that has failed n times in a row.
+func (c *Controller) backoff(n int) time.Duration {
+	d := c.MinBackoff
+	for ; n > 1; n-- {
+		if d > c.MaxBackoff/2 {
+			return c.MaxBackoff
+		}
+		d *= 2
+	}
+	return d
+}
+
 // complete validates the controller and fills in the defaults.
 func (c Controller) complete() (Controller, error) {
 	if isNil(c.Informer) {

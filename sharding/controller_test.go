@@ -3,6 +3,7 @@ package sharding
 import (
 	"context"
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,27 @@ func TestControllerDefaults(t *testing.T) {
 	if c.Concurrency != 4 || c.BatchSize != 1 || c.MinBackoff != 50*time.Millisecond || c.MaxBackoff != time.Minute ||
 		c.MaxFailures != 15 || c.MaxPanics != 3 || c.SetAsideRetry != 10*time.Minute {
 		t.Errorf("defaults are not as documented: %+v", c)
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	for _, c := range []struct {
+		low, high time.Duration
+		want      []time.Duration // of one failure, two, and so on
+	}{
+		{50 * time.Millisecond, 300 * time.Millisecond, []time.Duration{50e6, 100e6, 200e6, 300e6, 300e6}},
+		{time.Second, time.Second, []time.Duration{time.Second, time.Second}},
+		{1, math.MaxInt64, []time.Duration{1, 2, 4}},
+	} {
+		controller := Controller{MinBackoff: c.low, MaxBackoff: c.high}
+		for i, want := range c.want {
+			if got := controller.backoff(i + 1); got != want {
+				t.Errorf("%s to %s: %s after %d failures, want %s", c.low, c.high, got, i+1, want)
+			}
+		}
+		if got := controller.backoff(1000); got != c.high {
+			t.Errorf("%s to %s: %s after 1000 failures", c.low, c.high, got)
+		}
 	}
 }
 

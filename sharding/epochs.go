@@ -5,6 +5,7 @@ import (
 	"maps"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -69,6 +70,9 @@ type epochs struct {
 	mu     sync.Mutex
 	floors map[types.NamespacedName]Token // of objects whose annotation says less
 	left   map[types.NamespacedName]Token // of objects that have left the cache, and may be reconciled once more
+
+	// kept is how many entries the two have. Hardly ever any: then what is asked in every reconcile needs no lock.
+	kept atomic.Int64
 }
 
 func newEpochs(ring string) *epochs {
@@ -78,17 +82,20 @@ func newEpochs(ring string) *epochs {
 // saw notes two states of an object that the cache has shown one after the other, the first may be nil. It reports whether the epoch has
 // to be restored.
 func (e *epochs) saw(key types.NamespacedName, before, now metav1.Object) (lowered bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.left, key)
-	highest := int64(0)
+	highest, epoch := int64(0), epochIn(now, e.annotation)
 	if before != nil && before.GetUID() == now.GetUID() {
-		highest = EpochOf(before, e.ring)
+		highest = epochIn(before, e.annotation)
 	}
+	if epoch >= highest && e.kept.Load() == 0 {
+		return false
+	}
+	e.mu.Lock()
+	defer e.unlock()
+	delete(e.left, key)
 	if floor := e.floors[key]; floor.UID == now.GetUID() {
 		highest = max(highest, floor.Epoch)
 	}
-	if EpochOf(now, e.ring) >= highest {
+	if epoch >= highest {
 		delete(e.floors, key)
 		return false
 	}
@@ -96,11 +103,23 @@ func (e *epochs) saw(key types.NamespacedName, before, now metav1.Object) (lower
 	return true
 }
 
+// differ reports whether two states of an object have different epochs.
+func (e *epochs) differ(before, now metav1.Object) bool {
+	a, b := before.GetAnnotations()[e.annotation], now.GetAnnotations()[e.annotation]
+	return a != b && epochOf(a) != epochOf(b)
+}
+
+// unlock is called with the lock, after a change.
+func (e *epochs) unlock() {
+	e.kept.Store(int64(len(e.floors) + len(e.left)))
+	e.mu.Unlock()
+}
+
 // gone notes that an object has left the cache.
 func (e *epochs) gone(key types.NamespacedName, last metav1.Object) {
 	token, _ := e.token(key, last)
 	e.mu.Lock()
-	defer e.mu.Unlock()
+	defer e.unlock()
 	delete(e.floors, key)
 	e.left[key] = token
 }
@@ -108,20 +127,25 @@ func (e *epochs) gone(key types.NamespacedName, last metav1.Object) {
 // forget is called for an object that has left the cache and will not be reconciled.
 func (e *epochs) forget(key types.NamespacedName) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
+	defer e.unlock()
 	delete(e.left, key)
 }
 
 // token returns the token of an object; for nil that of the object that has left the cache under this name.
 func (e *epochs) token(key types.NamespacedName, obj metav1.Object) (Token, bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	if obj == nil {
+		e.mu.Lock()
+		defer e.unlock()
 		token, known := e.left[key]
 		delete(e.left, key)
 		return token, known
 	}
 	token := Token{obj.GetUID(), epochIn(obj, e.annotation)}
+	if e.kept.Load() == 0 {
+		return token, true
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if floor := e.floors[key]; floor.UID == token.UID {
 		token.Epoch = max(token.Epoch, floor.Epoch)
 	}
@@ -130,8 +154,8 @@ func (e *epochs) token(key types.NamespacedName, obj metav1.Object) (Token, bool
 
 // raised returns obj, with its epoch as it should be.
 func (e *epochs) raised(key types.NamespacedName, obj metav1.Object) metav1.Object {
-	if obj == nil {
-		return nil
+	if obj == nil || e.kept.Load() == 0 {
+		return obj
 	}
 	e.mu.Lock()
 	floor, known := e.floors[key]
@@ -170,14 +194,9 @@ type raisedObject struct {
 func (o *raisedObject) GetAnnotations() map[string]string { return o.annotations }
 
 // sawEpoch looks at what the cache shows of an object, and has its epoch restored if somebody has lowered it.
-func (p *processor) sawEpoch(old, obj any) {
-	now, ok := obj.(metav1.Object)
-	if !ok {
-		return
-	}
-	before, _ := old.(metav1.Object)
-	if owner, _ := OwnerOf(now, p.w.options.Ring); owner == p.w.options.ID && p.epochs.saw(keyOf(now), before, now) {
-		p.lowered.AddRateLimited(keyOf(now))
+func (p *processor) sawEpoch(key types.NamespacedName, before, now metav1.Object) {
+	if now.GetLabels()[p.roster.owner] == p.w.options.ID && p.epochs.saw(key, before, now) {
+		p.lowered.AddRateLimited(key)
 	}
 }
 

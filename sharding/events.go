@@ -13,39 +13,43 @@ import (
 
 // OnAdd is called for an object that has come into the cache: it is new, or was acquired.
 func (p *processor) OnAdd(obj any, initial bool) {
-	if m, ok := obj.(metav1.Object); ok {
-		p.arrivals.came(keyOf(m), m)
-		if !initial {
-			p.acquired(keyOf(m), m)
-		}
+	m, ok := obj.(metav1.Object)
+	if !ok {
+		return
 	}
-	p.sawEpoch(nil, obj)
-	p.observe(obj, true)
+	key := keyOf(m)
+	p.arrivals.came(key, m)
+	if !initial {
+		p.acquired(key, m)
+	}
+	p.sawEpoch(key, nil, m)
+	p.observe(key, m, true)
 }
 
 // OnUpdate is called for an object that has changed, and at a resync.
 func (p *processor) OnUpdate(old, obj any) {
-	if p.cameBack(old, obj) {
-		p.arrivals.came(keyOf(obj.(metav1.Object)), obj.(metav1.Object))
-		p.acquired(keyOf(obj.(metav1.Object)), obj.(metav1.Object))
+	before, ok := old.(metav1.Object)
+	m, alsoOK := obj.(metav1.Object)
+	if !ok || !alsoOK {
+		return
 	}
-	p.sawEpoch(old, obj)
-	p.observe(obj, !p.keeper.wroteOnly(old, obj))
+	key := keyOf(m)
+	if p.epochs.differ(before, m) { // it has been somebody else's in between, or somebody has written another epoch on it
+		p.arrivals.came(key, m)
+		p.acquired(key, m)
+		p.sawEpoch(key, before, m)
+	} else if p.epochs.kept.Load() > 0 {
+		p.sawEpoch(key, before, m)
+	}
+	p.observe(key, m, !p.keeper.wroteOnly(key, before, m))
 }
 
 // acquired puts an object that has just become ours before all others.
 func (p *processor) acquired(key types.NamespacedName, object metav1.Object) {
-	if owner, _ := OwnerOf(object, p.w.options.Ring); owner == p.w.options.ID {
-		p.lanes.hurry(key)
+	if object.GetLabels()[p.roster.owner] == p.w.options.ID {
+		p.queue.hurry(key)
 		p.controller.guard.gained(key)
 	}
-}
-
-// cameBack reports whether the object has been somebody else's between two states that the cache shows one after the other.
-func (p *processor) cameBack(old, obj any) bool {
-	before, ok := old.(metav1.Object)
-	after, alsoOK := obj.(metav1.Object)
-	return ok && alsoOK && EpochOf(before, p.w.options.Ring) != EpochOf(after, p.w.options.Ring)
 }
 
 // OnDelete is called for an object that has left the cache: it was deleted, or moved away.
@@ -62,11 +66,10 @@ func (p *processor) OnDelete(obj any) {
 	expected := p.roster.forget(key)
 	p.arrivals.settled(key)
 	p.failures.clear(key)
-	p.queue.Forget(key)
-	p.lanes.calm(key)
+	p.queue.calm(key)
 	p.controller.guard.lost(key)
 	if p.keeper.holds(key) {
-		p.queue.Add(key) // so that what is held of it is dropped
+		p.queue.add(key) // so that what is held of it is dropped
 	}
 	if owner, _ := OwnerOf(m, p.w.options.Ring); expected || owner != p.w.options.ID {
 		return
@@ -77,25 +80,23 @@ func (p *processor) OnDelete(obj any) {
 }
 
 // observe queues an object, or asks for its hand-over, as its labels say. news is false if there is nothing to reconcile.
-func (p *processor) observe(obj any, news bool) {
-	m, ok := obj.(metav1.Object)
-	if !ok {
-		return
-	}
+func (p *processor) observe(key types.NamespacedName, obj metav1.Object, news bool) {
 	p.w.changed()
-	key := keyOf(m)
-	p.warnOfForeign(m)
-	p.keeper.noticed(key, m)
-	switch p.roster.observe(key, m) {
+	labels := obj.GetLabels()
+	if labels[p.roster.owner] != p.w.options.ID {
+		p.warnOfForeign(obj)
+	}
+	p.keeper.noticed(key, labels)
+	switch p.roster.observe(key, obj, labels) {
 	case observedWork:
 		if !news {
 			return
 		}
 		if p.failures.isAside(key) {
-			p.queue.AddAfter(key, p.controller.MaxBackoff) // it may have been mended; but its own failing writes come here, too
+			p.queue.addAfter(key, p.controller.MaxBackoff) // it may have been mended; but its own failing writes come here, too
 			return
 		}
-		p.queue.Add(key)
+		p.queue.add(key)
 	case observedDrain:
 		p.arrivals.settled(key)
 		p.drainer.requested(key)
@@ -121,7 +122,7 @@ func (p *processor) followDepartures(ctx context.Context) {
 			p.controller.guard.resolved(key, deleted)
 			if deleted {
 				p.roster.deleted(key)
-				p.queue.Add(key)
+				p.queue.add(key)
 			} else {
 				p.epochs.forget(key)
 			}

@@ -2,6 +2,7 @@ package sharding
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -13,7 +14,9 @@ type failures struct {
 
 	mu     sync.Mutex
 	counts map[types.NamespacedName]failureCount
-	aside  int
+
+	// kept is how many objects fail: mostly none, and then the end of a reconcile needs no lock. aside is how many of them are set aside.
+	kept, aside atomic.Int64
 }
 
 type failureCount struct{ errors, panics int }
@@ -33,36 +36,40 @@ func (f *failures) add(key types.NamespacedName, panicked bool) (count int, asid
 		after.panics++
 	}
 	f.counts[key] = after
+	f.kept.Store(int64(len(f.counts)))
 	aside = f.tooMany(after)
 	if aside && !f.tooMany(before) {
-		f.aside++
+		f.aside.Add(1)
 	}
 	return after.errors, aside
 }
 
 // clear forgets the failures of an object: it was reconciled, or is not ours any more.
 func (f *failures) clear(key types.NamespacedName) {
+	if f.kept.Load() == 0 {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.tooMany(f.counts[key]) {
-		f.aside--
+		f.aside.Add(-1)
 	}
 	delete(f.counts, key)
+	f.kept.Store(int64(len(f.counts)))
 }
 
 // isAside reports whether the object waits for its rare retry.
 func (f *failures) isAside(key types.NamespacedName) bool {
+	if f.aside.Load() == 0 {
+		return false
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.tooMany(f.counts[key])
 }
 
 // setAside returns how many objects are set aside.
-func (f *failures) setAside() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.aside
-}
+func (f *failures) setAside() int { return int(f.aside.Load()) }
 
 func (f *failures) tooMany(c failureCount) bool {
 	return c.errors >= f.maxErrors || c.panics >= f.maxPanics

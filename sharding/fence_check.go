@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -47,9 +48,10 @@ const (
 type fenceCheck struct {
 	w *Worker
 
-	mu       sync.Mutex
-	enforced bool
-	changed  chan struct{} // closed, and replaced, when enforced changes
+	enforced atomic.Bool
+
+	mu      sync.Mutex
+	changed chan struct{} // closed, and replaced, when enforced changes
 
 	// Of the goroutine that checks.
 	tried    map[*processor]bool
@@ -63,14 +65,7 @@ func newFenceCheck(w *Worker) *fenceCheck {
 }
 
 // holds says whether this worker may act as far as the fence is concerned.
-func (f *fenceCheck) holds() bool {
-	if !f.w.options.RequireFence {
-		return true
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.enforced
-}
+func (f *fenceCheck) holds() bool { return !f.w.options.RequireFence || f.enforced.Load() }
 
 // next is closed when the answer of holds may have changed.
 func (f *fenceCheck) next() <-chan struct{} {
@@ -110,8 +105,7 @@ func (f *fenceCheck) set(v fenceVerdict) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.enforced != enforced {
-		f.enforced = enforced
+	if f.enforced.Swap(enforced) != enforced {
 		close(f.changed)
 		f.changed = make(chan struct{})
 	}

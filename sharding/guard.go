@@ -93,7 +93,7 @@ func (p *processor) released(granted *grant, key types.NamespacedName, outcome O
 	p.concluded(key, outcome, result)
 	p.count(result)
 	if result == resultCancelled || p.keeper.holds(key) && p.raw(key) == nil {
-		p.queue.Add(key)
+		p.queue.add(key)
 	}
 	if ready {
 		p.drainer.wake()

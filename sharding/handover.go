@@ -191,7 +191,7 @@ func (d *drainer) settle(ctx context.Context, key types.NamespacedName, s settle
 	if s.given != "" && known {
 		d.p.w.metrics.handover.WithLabelValues(d.p.w.options.Ring).Observe(time.Since(since).Seconds())
 	}
-	d.p.queue.Add(key) // it may have stayed with us, or be back already
+	d.p.queue.add(key) // it may have stayed with us, or be back already
 	klog.FromContext(ctx).V(4).Info("Hand-over ended", "object", key, "given", s.given != "")
 }
 

@@ -70,7 +70,11 @@ func EpochOf(obj metav1.Object, ring string) int64 {
 }
 
 func epochIn(obj metav1.Object, annotation string) int64 {
-	epoch, err := strconv.ParseInt(obj.GetAnnotations()[annotation], 10, 64)
+	return epochOf(obj.GetAnnotations()[annotation])
+}
+
+func epochOf(text string) int64 {
+	epoch, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || epoch < 0 || epoch > maxEpoch {
 		return 0
 	}

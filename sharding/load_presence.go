@@ -27,7 +27,7 @@ func (l *loadReporter) look(now time.Time) {
 		busy, done, errors := p.busy.take(now)
 		sample.busy, sample.done, sample.errors = sample.busy+busy, sample.done+done, sample.errors+errors
 		sample.capacity += sample.period * time.Duration(p.controller.Concurrency)
-		waiting, oldest := p.queue.Len(), p.lanes.oldest(now)
+		waiting, oldest := p.queue.look(now)
 		sample.waiting, sample.oldest = sample.waiting+waiting, max(sample.oldest, oldest)
 		l.w.metrics.waiting.WithLabelValues(l.w.options.Ring, p.target.name()).Set(float64(waiting))
 		l.w.metrics.waitingOldest.WithLabelValues(l.w.options.Ring, p.target.name()).Set(oldest.Seconds())

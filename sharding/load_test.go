@@ -124,24 +124,32 @@ func TestBusyMeter(t *testing.T) {
 func TestOldestThatWaits(t *testing.T) {
 	l := newLanes()
 	key := func(name string) types.NamespacedName { return types.NamespacedName{Name: name} }
-	if got := l.oldest(time.Now()); got != 0 {
+	oldest := func(now time.Time) time.Duration {
+		_, oldest := l.look(now)
+		return oldest
+	}
+	if got := oldest(time.Now()); got != 0 {
 		t.Errorf("empty: %v, want 0", got)
 	}
-	l.Push(key("a"))
-	l.Push(key("b"))
+	l.add(key("a"))
+	l.add(key("b"))
 	later := time.Now().Add(time.Hour)
-	if got := l.oldest(later); got < time.Hour || got > time.Hour+time.Minute {
+	if got := oldest(later); got < time.Hour || got > time.Hour+time.Minute {
 		t.Errorf("after an hour: %v", got)
 	}
 	l.hurry(key("a"))
-	l.Touch(key("a")) // keeps its age, and leaves an invalid place behind
-	l.Pop()
-	if got := l.oldest(later); got < time.Hour {
+	l.add(key("a")) // keeps its age, and leaves an invalid place behind
+	l.get()
+	if got := oldest(later); got < time.Hour {
 		t.Errorf("b still waits: %v", got)
 	}
-	l.Pop()
-	if got := l.oldest(later); got != 0 {
+	l.get()
+	if got := oldest(later); got != 0 {
 		t.Errorf("empty again: %v, want 0", got)
+	}
+	l.addAfter(key("c"), time.Minute) // nobody is there to notice that it is due
+	if got := oldest(later); got < 58*time.Minute || got > 59*time.Minute {
+		t.Errorf("c waits for %v, want 59m", got)
 	}
 }
 

@@ -205,9 +205,9 @@ func (w *Worker) probe(ctx context.Context) {
 	}
 }
 
-// warnOfForeign warns once of an informer that shows what this shard does not own. It is called on the informer's goroutine.
+// warnOfForeign warns once of an informer that shows what this shard does not own, such as obj. It is called on the informer's goroutine.
 func (p *processor) warnOfForeign(obj metav1.Object) {
-	if owner, _ := OwnerOf(obj, p.w.options.Ring); owner == p.w.options.ID || p.foreign.Swap(true) {
+	if p.foreign.Swap(true) {
 		return
 	}
 	p.w.logger.Error(nil, "The informer is not restricted to this shard, so this process has the objects of all shards in its memory, and gets their events. "+

@@ -52,7 +52,11 @@ func newPresence(w *Worker) *presence {
 }
 
 // changed notes that the set of owned objects may have changed.
-func (w *Worker) changed() { w.presence.dirty.Store(true) }
+func (w *Worker) changed() {
+	if !w.presence.dirty.Load() { // it is called for every event, and read by another goroutine now and then
+		w.presence.dirty.Store(true)
+	}
+}
 
 // ensure creates the ShardInstance, or takes over the one that an earlier process, or the user, has made; it reports which. It
 // retries until ctx is done; it fails if the name belongs to a shard of another ring, or the API server refuses it for good.

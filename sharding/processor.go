@@ -28,9 +28,8 @@ type processor struct {
 	w          *Worker
 	controller Controller
 	target     *target
-	queue      workqueue.TypedRateLimitingInterface[types.NamespacedName]
+	queue      *lanes
 	departed   workqueue.TypedRateLimitingInterface[types.NamespacedName]
-	lanes      *lanes // the order of queue
 	roster     *roster
 	failures   *failures
 	drainer    *drainer
@@ -55,7 +54,7 @@ func newProcessor(w *Worker, c Controller, t *target) *processor {
 	}
 	p := &processor{
 		w: w, controller: c, target: t,
-		lanes:    newLanes(),
+		queue:    newLanes(),
 		departed: workqueue.NewTypedRateLimitingQueue(backoff()),
 		failures: newFailures(c.MaxFailures, c.MaxPanics),
 		arrivals: newArrivals(),
@@ -63,11 +62,6 @@ func newProcessor(w *Worker, c Controller, t *target) *processor {
 		awaited:  ChildrenAnnotation(w.options.Ring),
 		lowered:  workqueue.NewTypedRateLimitingQueue(backoff()),
 	}
-	p.queue = workqueue.NewTypedRateLimitingQueueWithConfig(backoff(), workqueue.TypedRateLimitingQueueConfig[types.NamespacedName]{
-		DelayingQueue: workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[types.NamespacedName]{
-			Queue: workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[types.NamespacedName]{Queue: p.lanes}),
-		}),
-	})
 	p.roster = newRoster(w.options.Ring, w.options.ID, p.cached)
 	p.drainer = newDrainer(p)
 	p.keeper = newKeeper(p)
@@ -77,23 +71,8 @@ func newProcessor(w *Worker, c Controller, t *target) *processor {
 // run processes until ctx is done and every reconcile has returned. It starts nothing while the worker may not act.
 func (p *processor) run(ctx context.Context) {
 	var running sync.WaitGroup
-	keys := make(chan types.NamespacedName, p.controller.BatchSize-1)
-	running.Go(func() {
-		defer close(keys)
-		for {
-			key, shutdown := p.queue.Get()
-			if shutdown {
-				return
-			}
-			keys <- key
-		}
-	})
 	for range p.controller.Concurrency {
-		running.Go(func() {
-			for key := range keys {
-				p.process(p.collect(key, keys))
-			}
-		})
+		running.Go(p.followQueue)
 	}
 	running.Go(func() { p.drainer.run(ctx) })
 	running.Go(func() { p.followDepartures(ctx) })
@@ -108,25 +87,23 @@ func (p *processor) run(ctx context.Context) {
 func (p *processor) shutDown() {
 	p.departed.ShutDown()
 	p.lowered.ShutDown()
-	p.queue.ShutDown()
+	p.queue.shutDown()
 	p.keeper.jobs.ShutDown()
 }
 
-// collect adds to a key those that wait already, up to the size of a batch.
-func (p *processor) collect(key types.NamespacedName, keys <-chan types.NamespacedName) []types.NamespacedName {
-	batch := append(make([]types.NamespacedName, 0, p.controller.BatchSize), key)
-	for len(batch) < p.controller.BatchSize {
-		select {
-		case more, ok := <-keys:
-			if !ok {
-				return batch
-			}
-			batch = append(batch, more)
+// followQueue processes what comes into the queue, until that is shut down.
+func (p *processor) followQueue() {
+	for {
+		key, ok := p.queue.get()
+		switch {
+		case !ok:
+			return
+		case p.controller.ReconcileBatch == nil:
+			p.process(key)
 		default:
-			return batch
+			p.processBatch(p.queue.collect(append(make([]types.NamespacedName, 0, p.controller.BatchSize), key), p.controller.BatchSize))
 		}
 	}
-	return batch
 }
 
 // resume looks at every object in the cache as if it had just been seen: the worker has the right to act (again).
@@ -134,49 +111,38 @@ func (p *processor) resume() {
 	p.roster.reset()
 	p.keeper.resume()
 	for _, obj := range p.controller.Informer.GetStore().List() {
-		p.observe(obj, true)
+		if m, ok := obj.(metav1.Object); ok {
+			p.observe(keyOf(m), m, true)
+		}
 	}
 	p.drainer.wake()
 }
 
-// process reconciles those of the keys that this shard may act on now.
-func (p *processor) process(keys []types.NamespacedName) {
+// process reconciles an object if this shard may act on it now.
+func (p *processor) process(key types.NamespacedName) {
 	s := p.session()
 	if s == nil {
-		for _, key := range keys {
-			p.queue.Done(key) // all objects are looked at again when the worker may act
-		}
+		p.queue.done(key) // all objects are looked at again when the worker may act
 		return
 	}
 	defer s.leave()
 	if p.controller.guard != nil {
-		for _, key := range keys {
-			p.controller.guard.pass(key)
-			p.queue.Done(key)
-		}
+		p.controller.guard.pass(key)
+		p.queue.done(key)
 		return
 	}
 	granted := p.newGrant(s.ctx, s.ctx)
 	defer granted.cancel(nil)
-	admitted := keys[:0:0]
-	for _, key := range keys {
-		if p.admit(granted, key) {
-			admitted = append(admitted, key)
-		} else {
-			p.queue.Done(key)
-		}
-	}
-	if len(admitted) == 0 {
+	if !p.admit(granted, key) {
+		p.queue.done(key)
 		return
 	}
 	began := p.started()
-	outcomes := p.call(granted, admitted)
+	outcome := p.call(granted, key)
 	cause := granted.why()
-	p.measured(began, admitted...)
-	for i, key := range admitted {
-		p.keeper.reconciled(granted, key, p.classify(outcomes[i], cause))
-		p.finish(key, outcomes[i], cause)
-	}
+	p.measured(began, key)
+	p.keeper.reconciled(granted, key, p.classify(outcome, cause))
+	p.finish(key, outcome, cause)
 }
 
 // session returns the current session, which the caller has to leave; nil if the worker may not act.
@@ -207,33 +173,22 @@ func (p *processor) admit(granted *grant, key types.NamespacedName) bool {
 	return false
 }
 
-// call runs the user's function and turns a panic or a wrong number of outcomes into an error for each object.
-func (p *processor) call(ctx context.Context, keys []types.NamespacedName) (outcomes []Outcome) {
+// call runs the user's function and turns a panic into an error.
+func (p *processor) call(ctx context.Context, key types.NamespacedName) (outcome Outcome) {
 	defer func() {
 		if r := recover(); r != nil {
-			err := &panicError{value: r}
-			klog.FromContext(ctx).Error(err, "Reconcile panicked", "objects", keys, "stack", string(debug.Stack()))
-			outcomes = repeat(Outcome{Err: err}, len(keys))
+			outcome = Outcome{Err: panicked(ctx, r, key)}
 		}
 	}()
-	if p.controller.Reconcile != nil {
-		result, err := p.controller.Reconcile(ctx, keys[0])
-		return []Outcome{{result, err}}
-	}
-	outcomes = p.controller.ReconcileBatch(ctx, keys)
-	if len(outcomes) != len(keys) {
-		err := fmt.Errorf("ReconcileBatch returned %d outcomes for %d objects", len(outcomes), len(keys))
-		return repeat(Outcome{Err: err}, len(keys))
-	}
-	return outcomes
+	result, err := p.controller.Reconcile(ctx, key)
+	return Outcome{result, err}
 }
 
-func repeat(outcome Outcome, n int) []Outcome {
-	all := make([]Outcome, n)
-	for i := range all {
-		all[i] = outcome
-	}
-	return all
+// panicked says in the log that a reconcile of the objects has panicked. It is called where that was recovered.
+func panicked(ctx context.Context, value any, keys ...types.NamespacedName) error {
+	err := &panicError{value: value}
+	klog.FromContext(ctx).Error(err, "Reconcile panicked", "objects", keys, "stack", string(debug.Stack()))
+	return err
 }
 
 type panicError struct{ value any }
@@ -246,31 +201,31 @@ func (p *processor) finish(key types.NamespacedName, outcome Outcome, cause erro
 	result := p.classify(outcome, cause)
 	p.concluded(key, outcome, result)
 	p.count(result)
+	again := time.Duration(-1) // when it is to be reconciled if nothing happens, never if negative
 	switch result {
-	case resultSuccess, resultRequeue, resultTerminal:
+	case resultSuccess, resultTerminal:
 		p.failures.clear(key)
-		p.queue.Forget(key)
-		if result == resultRequeue {
-			p.queue.AddAfter(key, outcome.Result.RequeueAfter)
-		}
+	case resultRequeue:
+		p.failures.clear(key)
+		again = outcome.Result.RequeueAfter
 	case resultError, resultPanic:
-		p.failed(key, outcome.Err, result)
+		again = p.failed(key, outcome.Err, result)
 	case resultCancelled:
 		// Not the object's fault. If it is still ours it is tried again: at once when one of its batch was revoked, or
 		// when the worker may act again.
-		p.queue.Add(key)
+		again = 0
 	}
 	if result == resultTerminal {
 		p.w.logger.Error(outcome.Err, "Reconcile failed for good", "object", key)
 	}
 	if p.keeper.holds(key) && p.raw(key) == nil {
-		p.queue.Add(key) // so that what is held of it is dropped
+		p.queue.add(key) // so that what is held of it is dropped
 	}
-	p.queue.Done(key)
+	p.queue.doneUntil(key, again)
 	if ready {
 		p.drainer.wake()
 	}
-	p.w.metrics.setAside.WithLabelValues(p.w.options.Ring, p.target.name()).Set(float64(p.failures.setAside()))
+	p.series.aside(p)
 }
 
 // reconcileResult is the value of the label "result" of the reconcile counter.
@@ -306,8 +261,8 @@ func (p *processor) classify(outcome Outcome, cause error) reconcileResult {
 	}
 }
 
-// failed tries an object again after its backoff, or sets it aside when it has failed too often.
-func (p *processor) failed(key types.NamespacedName, err error, result reconcileResult) {
+// failed returns after which time an object is tried again: its backoff, or that of one which is set aside as it has failed too often.
+func (p *processor) failed(key types.NamespacedName, err error, result reconcileResult) time.Duration {
 	count, aside := p.failures.add(key, result == resultPanic)
 	if !aside {
 		if apierrors.IsForbidden(err) && p.forbidden.due() { // that is not about one object
@@ -315,13 +270,11 @@ func (p *processor) failed(key types.NamespacedName, err error, result reconcile
 		} else {
 			p.w.logger.V(2).Info("Reconcile failed, will try again", "object", key, "err", err, "failures", count)
 		}
-		p.queue.AddRateLimited(key)
-		return
+		return p.controller.backoff(count)
 	}
 	p.w.logger.Error(err, "Reconcile failed too often, object is set aside", "object", key, "failures", count, "retryAfter", p.controller.SetAsideRetry)
 	p.event(key, "SetAside", "Reconcile", "reconcile failed %d times in a row, next try in %s: %v", count, p.controller.SetAsideRetry, err)
-	p.queue.Forget(key)
-	p.queue.AddAfter(key, p.controller.SetAsideRetry)
+	return p.controller.SetAsideRetry
 }
 
 // event records a warning about an object that the cache has.
@@ -358,7 +311,7 @@ func (p *processor) childrenSeen(key types.NamespacedName, root metav1.Object) b
 		resource, version, _ := strings.Cut(part, "=")
 		informer := p.target.childInformers[resource]
 		if informer != nil && canCompare(version) && newerThan(version, reached(informer)) {
-			p.queue.AddAfter(key, childrenPoll)
+			p.queue.addAfter(key, childrenPoll)
 			return false
 		}
 	}

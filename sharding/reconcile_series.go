@@ -1,7 +1,9 @@
 package sharding
 
 import (
+	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,31 +13,53 @@ import (
 // as much as the rest of what is done around a reconcile. They come into being when there is something to count. The zero value is ready
 // for use.
 type reconcileSeries struct {
-	mu      sync.Mutex
-	seconds prometheus.Observer
-	results map[reconcileResult]prometheus.Counter
+	seconds atomic.Pointer[prometheus.Observer]
+	results atomic.Pointer[map[reconcileResult]prometheus.Counter] // replaced, never changed
+
+	mu    sync.Mutex
+	shown atomic.Int64 // what aside shows, plus one
 }
 
 func (s *reconcileSeries) observe(p *processor, took time.Duration) {
-	s.mu.Lock()
-	if s.seconds == nil {
-		s.seconds = p.w.metrics.reconcileSeconds.WithLabelValues(p.w.options.Ring, p.target.name())
+	seconds := s.seconds.Load()
+	if seconds == nil {
+		found := p.w.metrics.reconcileSeconds.WithLabelValues(p.w.options.Ring, p.target.name())
+		seconds = &found
+		s.seconds.Store(seconds)
 	}
-	seconds := s.seconds
-	s.mu.Unlock()
-	seconds.Observe(took.Seconds())
+	(*seconds).Observe(took.Seconds())
 }
 
 func (s *reconcileSeries) count(p *processor, result reconcileResult) {
-	s.mu.Lock()
-	counter := s.results[result]
-	if counter == nil {
-		if s.results == nil {
-			s.results = map[reconcileResult]prometheus.Counter{}
+	if results := s.results.Load(); results != nil {
+		if counter := (*results)[result]; counter != nil {
+			counter.Inc()
+			return
 		}
-		counter = p.w.metrics.reconciles.WithLabelValues(p.w.options.Ring, p.target.name(), string(result))
-		s.results[result] = counter
 	}
-	s.mu.Unlock()
-	counter.Inc()
+	s.add(p, result).Inc()
+}
+
+func (s *reconcileSeries) add(p *processor, result reconcileResult) prometheus.Counter {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	more := map[reconcileResult]prometheus.Counter{}
+	if results := s.results.Load(); results != nil {
+		maps.Copy(more, *results)
+	}
+	more[result] = p.w.metrics.reconciles.WithLabelValues(p.w.options.Ring, p.target.name(), string(result))
+	s.results.Store(&more)
+	return more[result]
+}
+
+// aside shows how many objects are set aside.
+func (s *reconcileSeries) aside(p *processor) {
+	if int64(p.failures.setAside())+1 == s.shown.Load() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := p.failures.setAside()
+	p.w.metrics.setAside.WithLabelValues(p.w.options.Ring, p.target.name()).Set(float64(n))
+	s.shown.Store(int64(n) + 1)
 }

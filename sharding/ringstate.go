@@ -3,6 +3,7 @@ package sharding
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -14,17 +15,14 @@ import (
 
 // ringState is the ShardConfig of a worker's ring as it was last seen. The zero value is a ring that does not exist.
 type ringState struct {
+	config atomic.Pointer[shardv1.ShardConfig]
+
 	mu      sync.Mutex
-	config  *shardv1.ShardConfig
 	changed chan struct{} // closed at the next change
 }
 
 // get returns the ShardConfig, nil if it does not exist.
-func (r *ringState) get() *shardv1.ShardConfig {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.config
-}
+func (r *ringState) get() *shardv1.ShardConfig { return r.config.Load() }
 
 // served reports whether the ring exists and is not being deleted. Nobody acts for a ring that is not served.
 func (r *ringState) served() bool {
@@ -35,7 +33,7 @@ func (r *ringState) served() bool {
 func (r *ringState) set(config *shardv1.ShardConfig) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.config = config
+	r.config.Store(config)
 	if r.changed != nil {
 		close(r.changed)
 		r.changed = nil

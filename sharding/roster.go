@@ -80,9 +80,12 @@ const (
 	observedDrain               // to be handed over, as of now; it is ready, or will be when its reconcile in flight ends
 )
 
-func (r *roster) observe(key types.NamespacedName, obj metav1.Object) observation {
+func (r *roster) observe(key types.NamespacedName, obj metav1.Object, labels map[string]string) observation {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.entries[key] == nil && labels[r.owner] == r.shard && labels[r.drain] == "" {
+		return observedWork // nothing goes on with it, and nothing is asked for
+	}
 	entry := r.entry(key)
 	defer r.tidy(key, entry)
 	if entry.given != "" {
@@ -92,14 +95,14 @@ func (r *roster) observe(key types.NamespacedName, obj metav1.Object) observatio
 		entry.given = ""
 	}
 	entry.gone = false
-	if obj.GetLabels()[r.drain] != entry.declined {
+	if labels[r.drain] != entry.declined {
 		entry.declined = ""
 	}
-	if obj.GetLabels()[r.owner] != r.shard {
+	if labels[r.owner] != r.shard {
 		r.revoke(entry)
 		return observedNothing
 	}
-	if !r.leaving(entry, obj) {
+	if !r.leaving(entry, labels[r.drain]) {
 		if entry.drain != nil && entry.drain.writing {
 			return observedNothing // the write in flight is settled first
 		}
@@ -378,9 +381,8 @@ func (r *roster) reset() {
 	}
 }
 
-// leaving reports whether the manager has asked for the object to be handed over to another shard, and that has not been declined.
-func (r *roster) leaving(entry *rosterEntry, obj metav1.Object) bool {
-	target := obj.GetLabels()[r.drain]
+// leaving reports whether the manager has asked for the object to be handed over to another shard, target, and that has not been declined.
+func (r *roster) leaving(entry *rosterEntry, target string) bool {
 	return target != "" && target != r.shard && target != entry.declined
 }
 

@@ -39,7 +39,7 @@ func (s *rosterScript) step(words []string) string {
 			object.Labels["drain.shard.io/r"] = words[3]
 		}
 		s.cached = object
-		return [...]string{"nothing", "work", "drain"}[s.roster.observe(rosterKey, object)]
+		return [...]string{"nothing", "work", "drain"}[s.roster.observe(rosterKey, object, object.GetLabels())]
 	case "gone": // the object leaves the cache
 		s.cached = nil
 		return fmt.Sprintf("expected=%v", s.roster.forget(rosterKey))
@@ -271,7 +271,7 @@ func TestRosterTakesTurns(t *testing.T) {
 		return began
 	}
 	for i := range 5 {
-		if key, o := object(i); r.observe(key, o) != observedDrain {
+		if key, o := object(i); r.observe(key, o, o.GetLabels()) != observedDrain {
 			t.Fatalf("%s is not to be handed over", key)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,30 +20,36 @@ var ErrRingGone = errors.New("the ShardConfig of the ring is gone")
 type session struct {
 	ctx context.Context
 
-	mu     sync.Mutex
-	closed bool
-	inside sync.WaitGroup
+	inside atomic.Int64 // how many are, and sessionClosed
+	empty  chan struct{}
+	once   sync.Once // closes empty
 }
+
+// sessionClosed is added to the number of those inside when nobody is let in any more.
+const sessionClosed = 1 << 62
+
+func newSession(ctx context.Context) *session { return &session{ctx: ctx, empty: make(chan struct{})} }
 
 // enter reports whether the session still lasts; leave is called for every enter that was allowed.
 func (s *session) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
+	if s.inside.Add(1) < sessionClosed {
+		return true
 	}
-	s.inside.Add(1)
-	return true
+	s.leave()
+	return false
 }
 
-func (s *session) leave() { s.inside.Done() }
+func (s *session) leave() {
+	if s.inside.Add(-1) == sessionClosed {
+		s.once.Do(func() { close(s.empty) })
+	}
+}
 
-// close lets nobody in, and waits until everybody has left.
+// close lets nobody in, and waits until everybody has left. It is called once.
 func (s *session) close() {
-	s.mu.Lock()
-	s.closed = true
-	s.mu.Unlock()
-	s.inside.Wait()
+	if s.inside.Add(sessionClosed) > sessionClosed {
+		<-s.empty
+	}
 }
 
 // activate is called by the heartbeat whenever the right to act begins, and returns when it has ended and every reconcile
@@ -66,7 +73,7 @@ func (w *Worker) activate(ctx context.Context) {
 func (w *Worker) act(ctx context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := &session{ctx: ctx}
+	s := newSession(ctx)
 	w.current.Store(s)
 	w.changed()
 	active := w.metrics.active.WithLabelValues(w.options.Ring)

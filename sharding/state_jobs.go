@@ -161,13 +161,13 @@ func (k *keeper) lookAt(ctx context.Context, key types.NamespacedName, h *holdin
 		k.p.drainer.wake()
 	}
 	if missed {
-		k.p.queue.Add(key)
+		k.p.queue.add(key)
 	}
 }
 
-// noticed is called for every state of an object of ours that the cache shows.
-func (k *keeper) noticed(key types.NamespacedName, root metav1.Object) {
-	if _, refused := root.GetLabels()[RefusedLabel(k.ring())]; refused {
+// noticed is called with the labels of every state of an object of ours that the cache shows.
+func (k *keeper) noticed(key types.NamespacedName, labels map[string]string) {
+	if _, refused := labels[k.refusedKey]; refused {
 		k.jobs.AddAfter(stateJob{key, lapseRefusal}, refusalLapse)
 	}
 }
@@ -192,31 +192,25 @@ func (k *keeper) lapse(ctx context.Context, key types.NamespacedName) error {
 
 // wroteOnly reports whether an update of an object of ours consists in nothing but what the keeper writes: an acknowledgement, a
 // checkpoint, or a refusal that was taken back. Operators have nothing to reconcile then.
-func (k *keeper) wroteOnly(old, updated any) bool {
-	before, ok := old.(metav1.Object)
-	after, alsoOK := updated.(metav1.Object)
-	if !ok || !alsoOK || !k.wrote(before, after) {
+func (k *keeper) wroteOnly(key types.NamespacedName, before, after metav1.Object) bool {
+	if k.kept.Load() == 0 || !k.wrote(before, after) {
 		return false
 	}
-	if _, held, ok := k.look(keyOf(after)); !ok || !held.ready || !held.of(after, k.ring()) {
+	if _, held, ok := k.look(key); !ok || !held.ready || !held.of(after, k.ring()) {
 		return false // it may be waiting for just this change
 	}
-	a, b := k.bare(old), k.bare(updated)
+	a, b := k.bare(before), k.bare(after)
 	return a != nil && b != nil && equality.Semantic.DeepEqual(a, b)
 }
 
 // wrote reports whether an annotation of the keeper's differs.
 func (k *keeper) wrote(before, after metav1.Object) bool {
-	for _, key := range []string{StateAnnotation(k.ring()), RefusedLabel(k.ring()), UnusableAnnotation(k.ring())} {
-		if before.GetAnnotations()[key] != after.GetAnnotations()[key] {
-			return true
-		}
-	}
-	return false
+	a, b := before.GetAnnotations(), after.GetAnnotations()
+	return a[k.stateKey] != b[k.stateKey] || a[k.refusedKey] != b[k.refusedKey] || a[k.unusableKey] != b[k.unusableKey]
 }
 
 // bare copies an object without what the keeper writes and what the server writes along with it.
-func (k *keeper) bare(obj any) runtime.Object {
+func (k *keeper) bare(obj metav1.Object) runtime.Object {
 	original, ok := obj.(runtime.Object)
 	if !ok {
 		return nil
@@ -227,10 +221,10 @@ func (k *keeper) bare(obj any) runtime.Object {
 		return nil
 	}
 	annotations, labels := m.GetAnnotations(), m.GetLabels()
-	for _, key := range []string{StateAnnotation(k.ring()), RefusedLabel(k.ring()), UnusableAnnotation(k.ring())} {
+	for _, key := range []string{k.stateKey, k.refusedKey, k.unusableKey} {
 		delete(annotations, key)
 	}
-	delete(labels, RefusedLabel(k.ring()))
+	delete(labels, k.refusedKey)
 	m.SetAnnotations(annotations)
 	m.SetLabels(labels)
 	m.SetResourceVersion("")

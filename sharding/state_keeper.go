@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -38,6 +39,10 @@ type keeper struct {
 
 	mu   sync.Mutex
 	held map[types.NamespacedName]*holding
+	kept atomic.Int64 // how many: none of a controller without state, and then the end of a reconcile needs no lock
+
+	// What the keeper writes on an object.
+	stateKey, refusedKey, unusableKey string
 }
 
 // holding is what this process knows of the state of one object, in one epoch.
@@ -65,6 +70,7 @@ func (h *holding) of(root metav1.Object, ring string) bool {
 func newKeeper(p *processor) *keeper {
 	k := &keeper{
 		p: p, held: map[types.NamespacedName]*holding{},
+		stateKey: StateAnnotation(p.w.options.Ring), refusedKey: RefusedLabel(p.w.options.Ring), unusableKey: UnusableAnnotation(p.w.options.Ring),
 		store: stateStore{client: p.w.kube.CoreV1().Secrets(p.w.options.Namespace), ring: p.w.options.Ring},
 		jobs: workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[stateJob](
 			50*time.Millisecond, 10*time.Second)),
@@ -87,7 +93,7 @@ func (k *keeper) prepare(ctx context.Context, key types.NamespacedName, root met
 	if root == nil {
 		return true // deleted, and reconciled for the last time
 	}
-	_, has := root.GetAnnotations()[StateAnnotation(k.ring())]
+	_, has := root.GetAnnotations()[k.stateKey]
 	if !has && !k.stateful() {
 		return true
 	}
@@ -100,12 +106,12 @@ func (k *keeper) prepare(ctx context.Context, key types.NamespacedName, root met
 		return true
 	}
 	if wait := time.Until(now.refused.Add(returnPatience)); !now.refused.IsZero() && wait > 0 {
-		k.p.queue.AddAfter(key, wait)
+		k.p.queue.addAfter(key, wait)
 		return false
 	}
 	root, ok := k.current(ctx, key, root)
 	if !ok {
-		k.p.queue.AddAfter(key, handoverRetry)
+		k.p.queue.addAfter(key, handoverRetry)
 		return false
 	}
 	return k.take(ctx, key, h, root)
@@ -124,6 +130,7 @@ func (k *keeper) hold(key types.NamespacedName, root metav1.Object) (h *holding,
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.held[key] = h
+	k.kept.Store(int64(len(k.held)))
 	return h, *h
 }
 
@@ -136,6 +143,9 @@ func (k *keeper) change(h *holding, f func(h *holding)) {
 
 // look returns a holding as it is now; false if there is none.
 func (k *keeper) look(key types.NamespacedName) (h *holding, now holding, ok bool) {
+	if k.kept.Load() == 0 {
+		return nil, holding{}, false
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if h, ok = k.held[key]; ok {
@@ -194,7 +204,7 @@ func (k *keeper) take(ctx context.Context, key types.NamespacedName, h *holding,
 		k.p.w.metrics.stateBytes.WithLabelValues(k.ring(), "import").Observe(float64(len(state.Data)))
 		return true
 	case ctx.Err() != nil:
-		k.p.queue.Add(key)
+		k.p.queue.add(key)
 		return false
 	case errors.As(err, &bad):
 		return k.refuse(ctx, key, h, root, envelope, bad)
@@ -205,7 +215,7 @@ func (k *keeper) take(ctx context.Context, key types.NamespacedName, h *holding,
 		return k.refuse(ctx, key, h, root, envelope, &stateError{reasonImport, err})
 	}
 	klog.FromContext(ctx).V(2).Info("Importing the state of an object failed, will try again", "object", key, "err", err)
-	k.p.queue.AddRateLimited(key)
+	k.p.queue.addAfter(key, k.p.controller.backoff(failed))
 	return false
 }
 
@@ -267,7 +277,7 @@ func (k *keeper) refuse(ctx context.Context, key types.NamespacedName, h *holdin
 	k.p.w.metrics.stateRefused.WithLabelValues(k.ring(), string(r.Reason)).Inc()
 	klog.FromContext(ctx).Error(bad, "The state of an object can't be used, it is to go back", "object", key, "from", r.From, "reason", r.Reason)
 	k.event(key, "StateRefused", "ImportState", "shard %s can't use the state that comes from shard %s (%s): %v", self, r.From, r.Reason, bad)
-	k.p.queue.AddAfter(key, returnPatience)
+	k.p.queue.addAfter(key, returnPatience)
 	return false
 }
 
@@ -279,7 +289,7 @@ func (k *keeper) giveUp(ctx context.Context, key types.NamespacedName, h *holdin
 		k.change(h, func(h *holding) { h.refused, h.imports = time.Time{}, 0 })
 		k.event(key, "StateUnusable", "ImportState", note, r.From, r.Reason, r.Message,
 			"the object is not reconciled as long as it has the annotation "+StateAnnotation(k.ring()))
-		k.p.queue.AddAfter(key, refusalLapse)
+		k.p.queue.addAfter(key, refusalLapse)
 		return false
 	}
 	k.change(h, func(h *holding) { h.ready = true }) // before the cache shows it
@@ -297,7 +307,7 @@ func (k *keeper) giveUp(ctx context.Context, key types.NamespacedName, h *holdin
 
 func (k *keeper) tryAgain(ctx context.Context, key types.NamespacedName, err error, message string) {
 	klog.FromContext(ctx).V(2).Info(message, "object", key, "err", err)
-	k.p.queue.AddAfter(key, handoverRetry)
+	k.p.queue.addAfter(key, handoverRetry)
 }
 
 // reconciled is called after every reconcile of an object, which still is in flight.
@@ -370,6 +380,7 @@ func (k *keeper) drop(key types.NamespacedName) {
 	k.mu.Lock()
 	_, had := k.held[key]
 	delete(k.held, key)
+	k.kept.Store(int64(len(k.held)))
 	k.mu.Unlock()
 	if had && k.transfer.Forgetter != nil {
 		k.transfer.Forgetter.Forget(key)
@@ -377,6 +388,9 @@ func (k *keeper) drop(key types.NamespacedName) {
 }
 
 func (k *keeper) holds(key types.NamespacedName) bool {
+	if k.kept.Load() == 0 {
+		return false
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.held[key] != nil
@@ -387,7 +401,7 @@ func (k *keeper) resume() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for key, h := range k.held {
-		k.p.queue.Add(key) // what has left meanwhile is dropped
+		k.p.queue.add(key) // what has left meanwhile is dropped
 		if h.waiting != nil {
 			k.jobs.Add(stateJob{key, saveState})
 		} else if h.unacknowledged && k.transfer.Checkpoint == 0 {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -74,6 +75,9 @@ type arrivals struct {
 	mu      sync.Mutex
 	pending map[types.NamespacedName]string // resourceVersion in which the cache showed them first
 	failed  map[types.NamespacedName]verifiedObject
+
+	// kept is how many objects the two have: mostly none, and then the end of a reconcile needs no lock.
+	kept atomic.Int64
 }
 
 func newArrivals() *arrivals {
@@ -83,15 +87,24 @@ func newArrivals() *arrivals {
 // came notes that an object is this shard's from now on.
 func (a *arrivals) came(key types.NamespacedName, object metav1.Object) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
+	defer a.unlock()
 	delete(a.failed, key)
 	a.pending[key] = object.GetResourceVersion()
 }
 
+// unlock is called with the lock, after a change.
+func (a *arrivals) unlock() {
+	a.kept.Store(int64(len(a.pending) + len(a.failed)))
+	a.mu.Unlock()
+}
+
 // settled notes that an object has been taken over, or is not this shard's any more, or that all is said on the object itself.
 func (a *arrivals) settled(key types.NamespacedName) {
+	if a.kept.Load() == 0 {
+		return
+	}
 	a.mu.Lock()
-	defer a.mu.Unlock()
+	defer a.unlock()
 	delete(a.pending, key)
 	delete(a.failed, key)
 }
