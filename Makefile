@@ -14,6 +14,9 @@ quickstart: ## See a sharded controller at work on a real API server, in about t
 # Tests with processes and short leases run one package at a time, so that they have the machine to themselves.
 PROCESS_TESTS := ./internal/controlplane/... ./internal/child/... ./internal/bench/... ./internal/faults/... ./examples/deploy/... ./examples/quickstart/... ./examples/internal/e2e/... ./examples/kubectl-shard/... ./examples/embed-clientgo/...
 
+# These hardly compute, and have no short time limits.
+PROGRAMS := examples/internal/e2e/programs
+
 # With -count=1 where what is tested is outside of the test's module: the go command would take it for unchanged.
 test: controlplane ## Run all tests, with those on a real control plane
 	go test -timeout 20m $$(go list ./... | grep -v $(foreach p,$(PROCESS_TESTS:./%/...=%),-e /$(p)))
@@ -23,7 +26,8 @@ test: controlplane ## Run all tests, with those on a real control plane
 	cd hack/images && go test .
 	cd hack/node && go test .
 	cd hack/alerts && go test -count=1 .
-	go test -timeout 20m -p 1 $(PROCESS_TESTS)
+	go test -timeout 20m -p 1 $$(go list $(PROCESS_TESTS) | grep -v /$(PROGRAMS))
+	go test -timeout 20m -parallel 4 ./$(PROGRAMS)
 	cd examples/embed-controllerruntime && go test -count=1 -p 1 ./...
 	$(MAKE) sim SEEDS=24
 

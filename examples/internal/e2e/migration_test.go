@@ -63,7 +63,13 @@ func TestMigration(t *testing.T) {
 	s.must(s.ownedBy("w-1")())
 
 	s.migrate("undone", "w-1", "w-2", func(m *v1.ShardMigrationSpec) { m.ObjectsPerSecond = &rate })
-	s.eventually("some have been moved", s.ownedBy("w-1", "w-2"))
+	s.eventually("some have been moved, and others have not", func() error {
+		count, err := s.owners()
+		if err != nil {
+			return err
+		}
+		return want(count["w-1"] > 0 && count["w-2"] > 0, "owners are %v", count)
+	})
 	s.must(s.shards.ShardV1().ShardMigrations(s.ns).Delete(t.Context(), "undone", metav1.DeleteOptions{}))
 	s.eventually("it is gone", func() error {
 		list, err := s.shards.ShardV1().ShardMigrations(s.ns).List(t.Context(), metav1.ListOptions{})

@@ -64,6 +64,7 @@ func (p *place) waits(c *child.Process, parts ...string) {
 }
 
 func TestServerThatIsDown(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	p.createRing()
 	server := newProxy(t, p.plane, "")
@@ -80,6 +81,7 @@ func TestServerThatIsDown(t *testing.T) {
 
 // TestServerThatIsDownAndStaysDown wants a program that can do nothing to end when it is told to.
 func TestServerThatIsDownAndStaysDown(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	server := newProxy(t, p.plane, "")
 	for _, c := range p.both(server) {
@@ -89,6 +91,7 @@ func TestServerThatIsDownAndStaysDown(t *testing.T) {
 }
 
 func TestCredentialThatIsNotAccepted(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	for _, program := range []string{"manager", "worker"} {
 		cfg := p.plane.Config()
@@ -121,6 +124,7 @@ func TestDefinitionsThatAreMissing(t *testing.T) {
 }
 
 func TestServerThatIsOld(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	p.createRing()
 	server := newProxy(t, p.plane, "v1.25.3")
@@ -138,6 +142,7 @@ func TestServerThatIsOld(t *testing.T) {
 }
 
 func TestFenceThatIsNotInstalled(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	p.createRing()
 	p.grant("worker", "")
