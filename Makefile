@@ -33,7 +33,7 @@ test: controlplane ## Run all tests, with those on a real control plane
 
 # Of sharding only what needs no virtual time, and not health: the race detector of Go 1.26 has crashed in the runtime of their simulations (testing/synctest).
 race: ## Run tests under the race detector
-	go test -race -run '^Test(Lanes|Roster|Sketch|Flight|Epochs)' ./sharding
+	go test -race -run '^Test(Lanes|Roster|Sketch|Flight|Epochs|SessionFrom)' ./sharding
 	go test -race -timeout 20m ./ring/... ./balancer/... ./sharding/scaling/... ./internal/timeline/... ./examples/internal/journal/... ./examples/worker/... ./examples/manager/...
 
 bench: controlplane ## Measure: the ring, the balancer, what guard and fence cost, then the whole system on a real control plane

@@ -78,7 +78,7 @@ func unseal(text string) ([]byte, error) {
 	version, err := strconv.ParseUint(digits, 10, 16)
 	switch {
 	case !ours || !dotted || err != nil:
-		return nil, fmt.Errorf("must begin with %s%d.", savedPrefix, savedVersion)
+		return nil, fmt.Errorf("must begin with %q", fmt.Sprintf("%s%d.", savedPrefix, savedVersion))
 	case version != savedVersion:
 		return nil, fmt.Errorf("version %d, this program knows version %d", version, savedVersion)
 	}
