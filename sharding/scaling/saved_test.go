@@ -148,8 +148,8 @@ func TestRestoreRefuses(t *testing.T) {
 		models []Model
 		want   string
 	}{
-		"foreign":                       {`{"trend":1}`, now, bothModels.Models, "must begin with forecast-1."},
-		"nearly foreign":                {"forecast-.x", now, bothModels.Models, "must begin with forecast-1."},
+		"foreign":                       {`{"trend":1}`, now, bothModels.Models, "must begin with \"forecast-1.\""},
+		"nearly foreign":                {"forecast-.x", now, bothModels.Models, "must begin with \"forecast-1.\""},
 		"of a later version":            {strings.Replace(text, "-1.", "-2.", 1), now, bothModels.Models, "version 2, this program knows version 1"},
 		"cut off":                       {text[:len(text)-5], now, bothModels.Models, "damaged"},
 		"cut off at the beginning":      {text[:11], now, bothModels.Models, "damaged"},
