@@ -24,6 +24,7 @@ func (p *processor) OnAdd(obj any, initial bool) {
 	}
 	p.sawEpoch(key, nil, m)
 	p.observe(key, m, true)
+	p.heard.note(m)
 }
 
 // OnUpdate is called for an object that has changed, and at a resync.
@@ -42,6 +43,7 @@ func (p *processor) OnUpdate(old, obj any) {
 		p.sawEpoch(key, before, m)
 	}
 	p.observe(key, m, !p.keeper.wroteOnly(key, before, m))
+	p.heard.note(m)
 }
 
 // acquired puts an object that has just become ours before all others.

@@ -35,6 +35,7 @@ type processor struct {
 	drainer    *drainer
 	keeper     *keeper
 	arrivals   *arrivals
+	heard      heard
 	epochs     *epochs
 	lowered    workqueue.TypedRateLimitingInterface[types.NamespacedName] // objects whose epoch has to be restored
 	busy       busyMeter

@@ -11,6 +11,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
 
 	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 )
@@ -137,6 +138,35 @@ func (a *arrivals) failures() []verifiedObject {
 	return slices.Collect(maps.Values(a.failed))
 }
 
+// heard is the newest version of an object that the handlers of a controller have been called with. An informer calls them on a goroutine of their own,
+// some time after its cache has changed. The zero value is ready for use.
+type heard struct {
+	mu      sync.Mutex
+	version string
+}
+
+func (h *heard) note(object metav1.Object) {
+	version := object.GetResourceVersion()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.version == "" || newerThan(version, h.version) {
+		h.version = version
+	}
+}
+
+// has reports whether the handlers have been called with the newest object of a cache.
+func (h *heard) has(cached cache.Store) bool {
+	h.mu.Lock()
+	version := h.version
+	h.mu.Unlock()
+	for _, obj := range cached.List() {
+		if m, ok := obj.(metav1.Object); ok && (version == "" || newerThan(m.GetResourceVersion(), version)) {
+			return false
+		}
+	}
+	return true
+}
+
 // concluded tells arrivals how a reconcile has ended.
 func (p *processor) concluded(key types.NamespacedName, outcome Outcome, result reconcileResult) {
 	switch result {
@@ -197,7 +227,8 @@ func (v *verifier) done(want versions) bool {
 	}
 	for _, p := range v.w.processors {
 		version, asked := want[p.target.name()]
-		if asked && (newerThan(version, reached(p.controller.Informer)) || p.arrivals.open(version)) {
+		if asked && (newerThan(version, reached(p.controller.Informer)) || p.arrivals.open(version) ||
+			!p.heard.has(p.controller.Informer.GetStore()) || p.arrivals.open(version)) { // looked at first, as it costs less, and again for what was heard since
 			return false
 		}
 	}
