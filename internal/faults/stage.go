@@ -162,6 +162,7 @@ func (s *stage) createRing(ctx context.Context) error {
 	ring := &v1.ShardConfig{ObjectMeta: metav1.ObjectMeta{Name: s.arm.name, Namespace: s.arm.name}}
 	ring.Spec.HealthCheckInterval = &metav1.Duration{Duration: s.settings.lease}
 	ring.Spec.LoadBalanceStrategy = balancer.RoundRobin
+	ring.Spec.Rebalance = &v1.Rebalance{DryRun: true}
 	ring.Spec.Targets = []v1.Target{{
 		Resource:          "secrets",
 		NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"faults": s.arm.name}},
