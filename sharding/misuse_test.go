@@ -259,7 +259,7 @@ func TestMisuseOfStart(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- w.Run(ctx, informer, s.journalled("a", informer, nil)) }()
 		s.settle(5 * time.Second)
-		wants(s, "reconciled without a logger", s.took(), "a o")
+		wants(s, "reconciled without a logger", s.tookOnce(), "a o")
 		s.mentions("Start, twice", fmt.Sprint(w.Start(ctx)), "started before")
 		s.mentions("Run, twice", fmt.Sprint(w.Run(ctx, informer, nothing)), "Add after Start")
 		stop()

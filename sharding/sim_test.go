@@ -268,6 +268,11 @@ func (s *sim) took() string {
 	return calls
 }
 
+// tookOnce is took with each call once: a worker that begins to act looks at its cache, and its handlers may hear of what is there a moment later.
+func (s *sim) tookOnce() string {
+	return strings.Join(slices.Compact(strings.Split(s.took(), ", ")), ", ")
+}
+
 // settle lets d pass, and everything that is due happen.
 func (s *sim) settle(d time.Duration) {
 	time.Sleep(d)

@@ -27,7 +27,7 @@ func TestWorkerReconcilesWhatItOwns(t *testing.T) {
 		s.secret("nobodys", "")
 		w := s.worker("a", nil)
 		s.settle(5 * time.Second)
-		wants(s, "reconciled", s.took(), "a mine")
+		wants(s, "reconciled", s.tookOnce(), "a mine")
 		wants(s, "active", w.Active(), true)
 		wants(s, "holder of the Lease", s.holder("a"), "a")
 		s.secret("new", "a")
