@@ -20,6 +20,7 @@ import (
 	"github.com/shard-io/shard-controller/apis/crd"
 	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/generated/clientset/versioned"
+	"github.com/shard-io/shard-controller/generated/informers/externalversions"
 	"github.com/shard-io/shard-controller/internal/child"
 	"github.com/shard-io/shard-controller/internal/controlplane"
 	"github.com/shard-io/shard-controller/internal/timeline"
@@ -254,6 +255,21 @@ func quiet(ctx context.Context, line *timeline.Recorder, period time.Duration, c
 		err := condition()
 		return err == nil, err
 	})
+}
+
+// informers are of what is in the namespace of the rings. Listers are asked for before startInformers.
+func (c *cluster) informers() externalversions.SharedInformerFactory {
+	return externalversions.NewSharedInformerFactoryWithOptions(c.shards, 0, externalversions.WithNamespace(ring))
+}
+
+// startInformers returns when their caches are filled. They are kept up to date until the end of the measurement.
+func (c *cluster) startInformers(ctx context.Context, factory externalversions.SharedInformerFactory) error {
+	factory.StartWithContext(c.background)
+	c.recording.Go(func() {
+		<-c.background.Done()
+		factory.Shutdown()
+	})
+	return factory.WaitForCacheSyncWithContext(ctx).Err
 }
 
 // until polls; an API server that does not answer for once is no reason to stop.

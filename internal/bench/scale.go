@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/shard-io/shard-controller/apis/shard/v1"
-	"github.com/shard-io/shard-controller/generated/informers/externalversions"
 	listers "github.com/shard-io/shard-controller/generated/listers/shard/v1"
 )
 
@@ -111,15 +110,10 @@ func (r *scaledRing) start(ctx context.Context) error {
 	if err := writeLoad(r.file, restLoad); err != nil {
 		return err
 	}
-	factory := externalversions.NewSharedInformerFactoryWithOptions(r.shards, 0, externalversions.WithNamespace(ring))
+	factory := r.informers()
 	r.configs, r.instances = factory.Shard().V1().ShardConfigs().Lister(), factory.Shard().V1().ShardInstances().Lister()
-	factory.StartWithContext(r.background)
-	r.recording.Go(func() {
-		<-r.background.Done()
-		factory.Shutdown()
-	})
-	if synced := factory.WaitForCacheSyncWithContext(ctx); synced.Err != nil {
-		return synced.Err
+	if err := r.startInformers(ctx, factory); err != nil {
+		return err
 	}
 	if _, err := r.startWorker(ring, r.name, false, "--ring="+r.name, "--load="+r.file); err != nil {
 		return err
