@@ -19,7 +19,7 @@ import (
 // the object counts like the others on average. More than 1e15 counts as 1e15.
 //
 // The Worker calls it with each object that it owns as the informer has cached it, which must not be changed: once in every interval of the
-// planner, one after the other. It must return at once; if it panics, the cost is not known.
+// planner, and when their number has changed much, one after the other. It must return at once; if it panics, the cost is not known.
 type CostFunc func(object metav1.Object) float64
 
 // maxCost keeps sums of costs finite.

@@ -23,8 +23,9 @@ type workDetail struct {
 // goesBySlots says whether it is slots that a strategy and its planner place and move. All others leave an object where its label says.
 func goesBySlots(strategy string) bool { return strategy == "" || strategy == balancer.ConsistentHash }
 
-// lookCloser brings the detail up to date: once every interval of the planner, and the first time as soon as there are objects.
-func (l *loadReporter) lookCloser(now time.Time) {
+// lookCloser brings the detail up to date: once every interval of the planner, and as soon as the shard has so many objects that the last detail is not
+// believed any more.
+func (l *loadReporter) lookCloser(now time.Time, owned int64) {
 	config := l.w.ring.get()
 	if config == nil {
 		l.detail, l.detailAt = workDetail{byObject: l.detail.byObject}, time.Time{}
@@ -40,7 +41,7 @@ func (l *loadReporter) lookCloser(now time.Time) {
 	if r := config.Spec.Rebalance; r != nil && r.Interval.Duration > 0 {
 		interval = r.Interval.Duration
 	}
-	if now.Sub(l.detailAt) < interval {
+	if now.Sub(l.detailAt) < interval && !farOff(l.detailOf, owned) {
 		return
 	}
 	measured, look := map[uint64]float64{}, l.lookAtSlots
@@ -51,7 +52,7 @@ func (l *loadReporter) lookCloser(now time.Time) {
 		look = l.lookAtObjects
 	}
 	if found := look(measured); found {
-		l.detailAt = now
+		l.detailAt, l.detailOf = now, owned
 	}
 }
 

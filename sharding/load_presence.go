@@ -18,6 +18,7 @@ type loadReporter struct {
 
 	detail   workDetail
 	detailAt time.Time // of the last look that has found objects
+	detailOf int64     // how many
 }
 
 // look takes in what was measured since it was called last.

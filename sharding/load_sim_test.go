@@ -53,6 +53,40 @@ func (s *sim) reports(id string) func() int64 {
 	}
 }
 
+func TestWorkerReportsOnNewObjectsBeforeTheInterval(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		for i := range 10 {
+			s.secret(fmt.Sprint("o", i), "a")
+		}
+		s.worker("a", nil)
+		s.settle(5 * time.Second)
+		wants(s, "at first", s.objectsInSlots("a"), 10)
+		for i := range 30 {
+			s.secret(fmt.Sprint("more", i), "a")
+		}
+		s.settle(5 * time.Second)
+		wants(s, "when there are many more", s.objectsInSlots("a"), 40)
+		reports := s.reports("a")
+		s.secret("one", "a")
+		s.settle(5 * time.Second)
+		wants(s, "when there is one more", s.objectsInSlots("a"), 40)
+		wants(s, "reports on that it has one more", reports(), 1)
+	})
+}
+
+// objectsInSlots is on how many objects a shard reports in detail.
+func (s *sim) objectsInSlots(id string) (n uint64) {
+	report, err := decodeSlotReport(s.instance(id).Status.SlotLoads)
+	if err != nil {
+		s.Fatal(err)
+	}
+	for _, e := range report.entries {
+		n += e.objects
+	}
+	return n
+}
+
 func TestWorkerReportsItsLoad(t *testing.T) {
 	simulate(t, func(s *sim) {
 		s.config()

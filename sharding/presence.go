@@ -356,7 +356,7 @@ func (p *presence) report(ctx context.Context, r *reporter, now time.Time) {
 	}
 	next := r.owned
 	r.loads.look(now)
-	r.loads.lookCloser(now)
+	r.loads.lookCloser(now, next.count)
 	next.load, next.slots, next.costliest = r.loads.report, r.loads.detail.slotsText, r.loads.detail.costs.listed
 	confirmed := next.load.idle() || now.Sub(r.at) < r.loads.refresh()
 	if unsaid := p.unsaid.Swap(false); r.valid && !unsaid && confirmed && next.same(&r.written) {

@@ -217,9 +217,14 @@ func upToDate(table *ring.Ring, slots []balancer.SlotLoad, facts []shardFact) bo
 		if !table.Has(f.id) {
 			continue
 		}
-		if off := max(f.objects-reported[f.id], reported[f.id]-f.objects); off > max(fewObjects, f.objects/5) {
+		if farOff(reported[f.id], f.objects) {
 			return false
 		}
 	}
 	return true
+}
+
+// farOff says whether a shard has so many more or fewer objects than it has reported on that the report tells nothing of them.
+func farOff(reported, has int64) bool {
+	return max(has-reported, reported-has) > max(fewObjects, has/5)
 }
