@@ -16,8 +16,8 @@ import (
 
 const (
 	// handoverWriters is how many hand-overs are written at the same time, per controller. An object rests while that is done, so these are
-	// not more than an API server needs to have enough to do.
-	handoverWriters = 8
+	// not more than an API server needs to have enough to do: more make all of them slower.
+	handoverWriters = 5
 	handoverRetry   = 200 * time.Millisecond // before a write that failed for no reason of ours is tried again
 
 	// After a list of children the next one waits for as long as that took, at most maxListRest: then half of the time at the most is spent
@@ -29,7 +29,8 @@ const (
 // owner, and then the object itself, in one write.
 //
 // The children are listed from the API server, as the cache may lack one that was created a moment ago. One list serves all
-// hand-overs that are ready when it begins, so its cost is shared when there are many. See kin for shards with many children.
+// hand-overs that are ready when it begins, so its cost is shared when there are many. See kin for shards with many children: those
+// that are known are given away while it is found out whether there are others.
 type drainer struct {
 	p      *processor
 	kin    *kin
@@ -91,10 +92,10 @@ func (d *drainer) wake() {
 	}
 }
 
-// handoverJob is one object to hand over, with its children as they were after its last reconcile had ended.
+// handoverJob is one object to hand over.
 type handoverJob struct {
-	key      types.NamespacedName
-	children []*childObject
+	key    types.NamespacedName
+	family family
 }
 
 // run hands objects over until ctx is done.
@@ -104,9 +105,7 @@ func (d *drainer) run(ctx context.Context) {
 	for range handoverWriters {
 		writers.Go(func() {
 			for job := range jobs {
-				begun := time.Now()
 				d.settle(ctx, job.key, d.handOver(ctx, job))
-				d.usual.Store((3*d.usual.Load() + int64(time.Since(begun))) / 4)
 				d.writing.Add(-1)
 				if d.p.roster.waiting() {
 					d.wake()
@@ -133,15 +132,21 @@ func (d *drainer) run(ctx context.Context) {
 	}
 }
 
-// room returns how many objects more may rest to be handed over: as many as there are writers for, and as many as these can write during a
-// list. Where there are so many children that a list takes long it serves more objects, or listing would take more time than writing.
+// room returns how many objects more may rest to be handed over: as many as there are writers for, and as many again where there are so many
+// children that a list takes longer than a hand-over, or more time would go into listing than into writing.
 func (d *drainer) room() int {
-	during := time.Duration(handoverWriters) * d.listing / time.Duration(max(d.usual.Load(), int64(time.Millisecond)))
-	return max(1, handoverWriters+int(during)-int(d.writing.Load()))
+	room := handoverWriters
+	if usual := d.usual.Load(); usual > 0 {
+		room += min(handoverWriters, int(int64(handoverWriters*d.listing)/usual))
+	}
+	return max(1, room-int(d.writing.Load()))
 }
 
-// dispatch lists the children of the objects whose turn it is, and gives the objects to the writers.
-func (d *drainer) dispatch(ctx context.Context, jobs chan<- handoverJob) {
+// dispatch gives the objects whose turn it is to the writers, and finds out meanwhile which children they have.
+func (d *drainer) dispatch(ctx context.Context, writers chan<- handoverJob) {
+	if n, namespace := d.p.roster.queue(); n > handoverWriters {
+		d.kin.expect(ctx, d.p.target.controlled, namespace)
+	}
 	keys, waited := d.p.roster.takeReady(d.room())
 	for _, key := range waited {
 		d.limit(key)
@@ -149,26 +154,39 @@ func (d *drainer) dispatch(ctx context.Context, jobs chan<- handoverJob) {
 	if len(keys) == 0 {
 		return
 	}
-	begun := time.Now()
-	children, listed, err := d.childrenOf(ctx, keys)
-	if d.listing = 0; listed {
+	followed := d.kin.used(commonNamespace(keys))
+	jobs := make([]handoverJob, len(keys))
+	var unknown []types.NamespacedName // of which the children have to be listed
+	l := &childListing{done: make(chan struct{})}
+	for i, key := range keys {
+		f, complete := d.familyOf(key, followed)
+		if !complete {
+			f.listing, unknown = l, append(unknown, key)
+		}
+		jobs[i] = handoverJob{key, f}
+	}
+	go d.makeListing(ctx, l, unknown)
+	d.writing.Add(int64(len(keys)))
+	for _, job := range jobs {
+		writers <- job
+	}
+	<-l.done
+	d.rested = time.Now().Add(d.listing)
+}
+
+// makeListing finds out which children the objects have.
+func (d *drainer) makeListing(ctx context.Context, l *childListing, keys []types.NamespacedName) {
+	defer close(l.done)
+	d.listing = 0
+	if len(keys) == 0 {
+		return
+	}
+	begun, listed := time.Now(), false
+	if l.children, listed, l.err = d.childrenOf(ctx, keys); listed {
 		d.listing = min(time.Since(begun), maxListRest)
 	}
-	d.rested = time.Now().Add(d.listing)
-	if err != nil {
-		klog.FromContext(ctx).Error(err, "Listing the children of objects to hand over failed, will try again", "objects", len(keys))
-	}
-	for _, key := range keys {
-		if err != nil {
-			d.settle(ctx, key, settlement{retry: true})
-			continue
-		}
-		job := handoverJob{key: key}
-		if root := d.p.cached(key); root != nil {
-			job.children = children[root.GetUID()]
-		}
-		d.writing.Add(1)
-		jobs <- job
+	if l.err != nil {
+		klog.FromContext(ctx).Error(l.err, "Listing the children of objects to hand over failed, will try again", "objects", len(keys))
 	}
 }
 
@@ -209,12 +227,18 @@ func (d *drainer) handOver(ctx context.Context, job handoverJob) settlement {
 	if root == nil {
 		return settlement{}
 	}
-	children, err := d.recall(ctx, root.GetUID(), job.children)
-	if err != nil {
-		return d.failed(ctx, job.key, err)
+	begun := time.Now()
+	children, waited, err := d.gather(ctx, root, job.family)
+	if err == nil {
+		children, err = d.recall(ctx, root.GetUID(), children)
 	}
-	job.children = children
-	s := d.attempt(ctx, job, root)
+	s := settlement{retry: true}
+	if err == nil {
+		s = d.attempt(ctx, job.key, root, children)
+		d.usual.Store((3*d.usual.Load() + int64(time.Since(begun)-waited)) / 4)
+	} else {
+		d.failed(ctx, job.key, err)
+	}
 	if s.retry {
 		d.remember(root.GetUID(), children)
 	} else {
@@ -224,12 +248,12 @@ func (d *drainer) handOver(ctx context.Context, job handoverJob) settlement {
 }
 
 // attempt is handOver of one object, whose children have been gathered.
-func (d *drainer) attempt(ctx context.Context, job handoverJob, root metav1.Object) settlement {
+func (d *drainer) attempt(ctx context.Context, key types.NamespacedName, root metav1.Object, children []*childObject) settlement {
 	w, uid := d.p.w, root.GetUID()
-	objects := w.objects(d.p.target.resource, job.key.Namespace)
+	objects := w.objects(d.p.target.resource, key.Namespace)
 	asked, _ := DrainTargetOf(root, w.options.Ring)
 	for {
-		root = d.p.epochs.raised(job.key, root)
+		root = d.p.epochs.raised(key, root)
 		target, draining := DrainTargetOf(root, w.options.Ring)
 		owner, _ := OwnerOf(root, w.options.Ring)
 		if planted("keep-first-target") && asked != "" {
@@ -240,40 +264,40 @@ func (d *drainer) attempt(ctx context.Context, job handoverJob, root metav1.Obje
 			return settlement{retry: true}
 		case owner != w.options.ID:
 			return settlement{given: root.GetResourceVersion()}
-		case (!draining || target == w.options.ID) && slices.ContainsFunc(job.children, func(c *childObject) bool { return !d.isOurs(c) }):
-			return d.failed(ctx, job.key, errAstray)
+		case (!draining || target == w.options.ID) && slices.ContainsFunc(children, func(c *childObject) bool { return !d.isOurs(c) }):
+			return d.failed(ctx, key, errAstray)
 		case !draining || target == w.options.ID:
 			return settlement{}
 		}
-		awaited, err := d.handOverChildren(ctx, job.children, target)
+		awaited, err := d.handOverChildren(ctx, children, target)
 		if err != nil {
-			return d.failed(ctx, job.key, err)
+			return d.failed(ctx, key, err)
 		}
-		state, err := d.p.keeper.luggage(ctx, job.key, root)
+		state, err := d.p.keeper.luggage(ctx, key, root)
 		if bad := (*stateError)(nil); errors.As(err, &bad) {
-			return d.p.keeper.decline(ctx, job.key, root, target, bad)
+			return d.p.keeper.decline(ctx, key, root, target, bad)
 		}
 		if err != nil {
-			return d.failed(ctx, job.key, err)
+			return d.failed(ctx, key, err)
 		}
 		patch := handoverPatch(root, w.options.Ring, target, awaited, state.change)
-		patched, err := objects.Patch(ctx, job.key.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: workerFieldManager})
+		patched, err := objects.Patch(ctx, key.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: workerFieldManager})
 		w.trail.owned(w.options.Ring, AuditHandedOver, d.p.target.resource.GroupResource(), root, patch, err)
 		if err == nil {
 			d.p.keeper.handedOver(ctx, state)
 			return settlement{given: patched.ResourceVersion}
 		}
 		if apierrors.IsConflict(err) {
-			patched, err = objects.Get(ctx, job.key.Name, metav1.GetOptions{})
+			patched, err = objects.Get(ctx, key.Name, metav1.GetOptions{})
 		}
 		if apierrors.IsNotFound(err) {
-			d.p.controller.guard.leftCache(job.key, root)
-			d.p.departed.Add(job.key)
+			d.p.controller.guard.leftCache(key, root)
+			d.p.departed.Add(key)
 			return settlement{}
 		}
 		if err != nil {
 			// Whether the write went through is unknown. If it did, the next attempt gets a conflict, and sees it.
-			return d.failed(ctx, job.key, err)
+			return d.failed(ctx, key, err)
 		}
 		root = patched
 	}

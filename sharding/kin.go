@@ -23,24 +23,34 @@ const (
 	// makes some. When they end, a list is the better way.
 	kinPatience = 100 * time.Millisecond
 	kinPoll     = 2 * time.Millisecond
+	// kinExpectation is for how long hand-overs are put off at most until their children are known.
+	kinExpectation = 5 * time.Second
 )
 
-// kin is a cache of the children of a shard that is there while many objects are handed over, so that not each hand-over has to list all
-// children there are. What it answers is as good as a list that begins when it is asked: it asks the API server how far its history has come,
-// which costs a list of one object, and waits until the cache has come as far. Who gets no answer lists.
+// kin follows the children of a shard while many objects are handed over, so that not each hand-over has to list all children there are.
 //
-// All methods are for the goroutine of drainer.run.
+// All methods are for the goroutine of drainer.run, or for one that it waits for.
 type kin struct {
 	objects  metadata.Interface
 	selector string
 	many     int
 	last     time.Time // when children were last listed
 
+	now     *followed // nil: nobody is followed
+	stopped context.CancelFunc
+	running sync.WaitGroup
+	unused  *time.Timer // until it is stopped
+}
+
+// followed is a cache of the children of a shard in a namespace. What it answers is as good as a list that begins when it is asked, if it has come
+// as far as the history of the API server had then. There are two ways to know how far that was: a list of one object tells, and so does any
+// write to an object of the same resource. Who gets no answer lists. The nil followed knows nobody.
+//
+// It may be used by several goroutines, also when it is not kept up to date any more.
+type followed struct {
+	objects   metadata.Interface
 	namespace string
-	informers map[schema.GroupVersionResource]cache.SharedIndexInformer // nil: nobody is followed
-	stopped   context.CancelFunc
-	running   sync.WaitGroup
-	unused    *time.Timer   // until it is stopped
+	informers map[schema.GroupVersionResource]cache.SharedIndexInformer
 	patience  time.Duration // as long as a list takes, or longer
 }
 
@@ -58,11 +68,18 @@ const byRoot = "root"
 func (k *kin) listed(ctx context.Context, resources []schema.GroupVersionResource, namespace string, count int, took time.Duration) {
 	before := k.last
 	k.last = time.Now()
-	if k.informers != nil || count < k.many || k.last.Sub(before) > kinRest {
+	if count >= k.many && k.last.Sub(before) <= kinRest {
+		k.follow(ctx, resources, namespace, took)
+	}
+}
+
+// follow begins to follow the children in that namespace. A list takes about as long as that.
+func (k *kin) follow(ctx context.Context, resources []schema.GroupVersionResource, namespace string, list time.Duration) {
+	if k.now != nil {
 		return
 	}
 	ctx, k.stopped = context.WithCancel(ctx)
-	k.namespace, k.patience, k.informers = namespace, max(took, kinPatience), map[schema.GroupVersionResource]cache.SharedIndexInformer{}
+	k.now = &followed{k.objects, namespace, map[schema.GroupVersionResource]cache.SharedIndexInformer{}, max(list, kinPatience)}
 	for _, resource := range resources {
 		informer := metadatainformer.NewFilteredMetadataInformer(k.objects, resource, namespace, 0,
 			cache.Indexers{byRoot: controllerOf}, func(o *metav1.ListOptions) { o.LabelSelector = k.selector }).Informer()
@@ -70,50 +87,93 @@ func (k *kin) listed(ctx context.Context, resources []schema.GroupVersionResourc
 			klog.FromContext(ctx).Error(err, "Following the children of objects to hand over failed, will list them", "resource", resource.GroupResource())
 			continue
 		}
-		k.informers[resource] = informer
+		k.now.informers[resource] = informer
 		k.running.Go(func() { informer.RunWithContext(ctx) })
 	}
 	k.unused.Reset(kinRest)
 }
 
+// expect is told that many objects will be handed over soon. It follows their children, and returns when it knows them, or has waited for too
+// long: it is better to wait now than when the objects rest.
+func (k *kin) expect(ctx context.Context, resources []schema.GroupVersionResource, namespace string) {
+	if k.now != nil || len(resources) == 0 {
+		return
+	}
+	k.follow(ctx, resources, namespace, 0)
+	begun := time.Now()
+	for _, informer := range k.now.informers {
+		for !informer.HasSynced() && ctx.Err() == nil && time.Since(begun) < kinExpectation {
+			pause(ctx, kinPoll)
+		}
+	}
+	k.now.patience = max(k.now.patience, time.Since(begun))
+}
+
+// used returns the children that are followed, if those in the namespace are.
+func (k *kin) used(namespace string) *followed {
+	if k.now == nil || k.now.namespace != namespace && k.now.namespace != metav1.NamespaceAll {
+		return nil
+	}
+	k.unused.Reset(kinRest)
+	return k.now
+}
+
 // stop ends following.
 func (k *kin) stop() {
-	if k.informers == nil {
+	if k.now == nil {
 		return
 	}
 	k.unused.Stop()
 	k.stopped()
 	k.running.Wait()
-	k.informers = nil
+	k.now = nil
 }
 
 // children returns those children of the roots that exist now, if it can tell.
-func (k *kin) children(ctx context.Context, resource schema.GroupVersionResource, namespace string, roots map[types.UID]bool) ([]*metav1.PartialObjectMetadata, bool) {
-	informer := k.informers[resource]
-	if informer == nil || namespace != k.namespace || !informer.HasSynced() {
+func (f *followed) children(ctx context.Context, resource schema.GroupVersionResource, roots map[types.UID]bool) ([]*metav1.PartialObjectMetadata, bool) {
+	if !f.follows(resource) {
 		return nil, false
 	}
-	k.unused.Reset(kinRest)
-	newest, err := k.objects.Resource(resource).Namespace(namespace).List(ctx, metav1.ListOptions{Limit: 1})
-	if err != nil || !canCompare(newest.ResourceVersion) {
+	newest, err := f.objects.Resource(resource).Namespace(f.namespace).List(ctx, metav1.ListOptions{Limit: 1})
+	if err != nil {
 		return nil, false
 	}
-	for begun := time.Now(); newerThan(newest.ResourceVersion, informer.GetStore().LastStoreSyncResourceVersion()); pause(ctx, kinPoll) {
-		if ctx.Err() != nil || time.Since(begun) > k.patience {
+	return f.childrenAt(ctx, resource, roots, newest.ResourceVersion)
+}
+
+// childrenAt returns those children of the roots that exist at a version or at a later one, if it can tell.
+func (f *followed) childrenAt(ctx context.Context, resource schema.GroupVersionResource, roots map[types.UID]bool, version string) ([]*metav1.PartialObjectMetadata, bool) {
+	if !f.follows(resource) || !canCompare(version) {
+		return nil, false
+	}
+	store := f.informers[resource].GetStore()
+	for begun := time.Now(); newerThan(version, store.LastStoreSyncResourceVersion()); pause(ctx, kinPoll) {
+		if ctx.Err() != nil || time.Since(begun) > f.patience {
 			return nil, false
 		}
 	}
-	var children []*metav1.PartialObjectMetadata
+	return f.known(resource, roots), true
+}
+
+func (f *followed) follows(resource schema.GroupVersionResource) bool {
+	return f != nil && f.informers[resource] != nil && f.informers[resource].HasSynced()
+}
+
+// known returns those children of the roots that it has heard of: there may be others by now.
+func (f *followed) known(resource schema.GroupVersionResource, roots map[types.UID]bool) (children []*metav1.PartialObjectMetadata) {
+	if !f.follows(resource) {
+		return nil
+	}
 	for root := range roots {
-		found, err := informer.GetIndexer().ByIndex(byRoot, string(root))
+		found, err := f.informers[resource].GetIndexer().ByIndex(byRoot, string(root))
 		if err != nil {
-			return nil, false
+			panic(err) // there is no such index
 		}
 		for _, object := range found {
 			children = append(children, object.(*metav1.PartialObjectMetadata))
 		}
 	}
-	return children, true
+	return children
 }
 
 func controllerOf(object any) ([]string, error) {

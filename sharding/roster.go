@@ -302,6 +302,13 @@ func (r *roster) waiting() bool {
 	return len(r.asked) > 0
 }
 
+// queue returns how many objects wait for their turn, and the namespace that they are all in, if there is one.
+func (r *roster) queue() (n int, namespace string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.asked), commonNamespace(r.asked)
+}
+
 // settlement is how the attempt to hand an object over ended.
 type settlement struct {
 	given    string // resourceVersion of the object as it was given away
