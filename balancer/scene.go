@@ -207,25 +207,35 @@ func (s *scene) settle(smoothed []float64) {
 }
 
 // raiseLevel finds the level: what everybody has when those whose largest unit alone is above it have nothing else, and all others have the
-// same.
+// same. Without these the level is lower for the others, so that no unit that was above it once is below it later, but for rounding: that must not
+// count, or the two would change for ever.
 func (s *scene) raiseLevel() {
 	s.level = s.mean
-	for alone := -1; ; {
-		work, weight, n := float64(s.mean*s.weights), s.weights, 0
+	for _, i := range s.active {
+		s.parties[i].fair = 0 // not above the level
+	}
+	for more := true; more; {
+		work, weight, others := float64(s.mean*s.weights), s.weights, len(s.active)
+		more = false
 		for _, i := range s.active {
 			p := &s.parties[i]
-			p.fair = s.level
-			if p.largest >= 0 && p.units[p.largest].load > s.level {
-				p.fair = p.units[p.largest].load
+			if p.fair == 0 && p.largest >= 0 && p.units[p.largest].load > s.level {
+				p.fair, more = p.units[p.largest].load, true
+			}
+			if p.fair > 0 {
 				work -= float64(p.fair * p.Weight)
 				weight -= p.Weight
-				n++
+				others--
 			}
 		}
-		if n == alone || n == len(s.active) {
-			return
+		if more && others > 0 {
+			s.level = min(s.level, max(0, work/weight))
 		}
-		alone, s.level = n, max(0, work/weight)
+	}
+	for _, i := range s.active {
+		if p := &s.parties[i]; p.fair == 0 {
+			p.fair = s.level
+		}
 	}
 }
 
