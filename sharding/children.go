@@ -172,43 +172,39 @@ func commonNamespace(keys []types.NamespacedName) string {
 	return keys[0].Namespace
 }
 
-// handOverChildren gives the children to target, and returns for each resource the version that target's cache has to reach
-// to have seen them all. What it has given away already it does not write again.
-func (d *drainer) handOverChildren(ctx context.Context, children []*childObject, target string) (versions, error) {
-	awaited := versions{}
+// handOverChildren gives the children to target. It returns for each resource the version that target's cache has to reach to have seen them all, and
+// that of its own last write. What it has given away already it does not write again.
+func (d *drainer) handOverChildren(ctx context.Context, children []*childObject, target string) (awaited, written versions, err error) {
+	awaited, written = versions{}, versions{}
 	for _, child := range children {
 		if planted("leave-children") {
 			break
 		}
-		if _, err := d.handOverChild(ctx, child, target); err != nil {
-			return nil, fmt.Errorf("child %s %s: %w", child.resource.GroupResource(), child.meta.Name, err)
+		resource := child.resource.GroupResource().String()
+		wrote, err := d.handOverChild(ctx, child, target)
+		if err != nil {
+			return nil, nil, fmt.Errorf("child %s %s: %w", resource, child.meta.Name, err)
+		}
+		if wrote {
+			written.raise(resource, child.meta.ResourceVersion)
 		}
 		if owner, _ := OwnerOf(child.meta, d.p.w.options.Ring); owner == target {
-			awaited.raise(child.resource.GroupResource().String(), child.meta.ResourceVersion)
+			awaited.raise(resource, child.meta.ResourceVersion)
 		}
 	}
-	return awaited, nil
+	return awaited, written, nil
 }
 
 // ahead gives children away that are known, while it is not known yet whether there are others. It returns for each resource the version of
 // its last write.
 func (d *drainer) ahead(ctx context.Context, root metav1.Object, children []*childObject) (written versions, err error) {
-	written = versions{}
 	target, draining := DrainTargetOf(root, d.p.w.options.Ring)
 	owner, _ := OwnerOf(root, d.p.w.options.Ring)
-	if !d.p.w.Active() || owner != d.p.w.options.ID || !draining || target == owner || planted("leave-children") {
-		return written, nil
+	if !d.p.w.Active() || owner != d.p.w.options.ID || !draining || target == owner {
+		return nil, nil
 	}
-	for _, child := range children {
-		wrote, err := d.handOverChild(ctx, child, target)
-		if err != nil {
-			return nil, fmt.Errorf("child %s %s: %w", child.resource.GroupResource(), child.meta.Name, err)
-		}
-		if wrote {
-			written.raise(child.resource.GroupResource().String(), child.meta.ResourceVersion)
-		}
-	}
-	return written, nil
+	_, written, err = d.handOverChildren(ctx, children, target)
+	return written, err
 }
 
 // handOverChild says whether it has written the child.

@@ -269,7 +269,7 @@ func (d *drainer) attempt(ctx context.Context, key types.NamespacedName, root me
 		case !draining || target == w.options.ID:
 			return settlement{}
 		}
-		awaited, err := d.handOverChildren(ctx, children, target)
+		awaited, _, err := d.handOverChildren(ctx, children, target)
 		if err != nil {
 			return d.failed(ctx, key, err)
 		}

@@ -61,7 +61,9 @@ func (c *ringController) markInstances(ctx context.Context, instances map[string
 			continue
 		}
 		drain := c.drainStateOf(fact.id)
-		c.emptied[fact.id] = c.emptied[fact.id] || drain == drainDone // its worker leaves when it is told so
+		if instance.Spec.Draining && drain == drainDone {
+			c.emptied[fact.id] = true // its worker leaves when it is told so
+		}
 		want := instanceStatusOf(fact, standing, drain)
 		if want.equals(instance) || c.drainsAtOnce(fact.id, standing, drain) {
 			continue

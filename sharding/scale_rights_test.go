@@ -63,7 +63,8 @@ func TestRightsForAWorkload(t *testing.T) {
 		t.Fatal(err)
 	}
 	var role rbacv1.Role
-	if err := yaml.UnmarshalStrict(bytes.TrimSpace(data[:bytes.Index(data, []byte("\n---"))]), &role); err != nil {
+	first, _, _ := bytes.Cut(data, []byte("\n---\n"))
+	if err := yaml.UnmarshalStrict(first, &role); err != nil {
 		t.Fatal(err)
 	}
 	granted := map[string]bool{}
