@@ -1,7 +1,6 @@
 package sharding
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,8 +8,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/shard-io/shard-controller/internal/memapi"
 )
@@ -172,35 +169,6 @@ func TestChildrenThatWentAheadAreNotForgotten(t *testing.T) {
 			if version := s.server.Get(configMaps, "ns", child).GetResourceVersion(); awaited == "" || newerThan(version, awaited) {
 				t.Errorf("the new owner waits for children up to %q, want %s, the version of %s, or newer", awaited, version, child)
 			}
-		}
-	})
-}
-
-// TestManyReconcilesInFlightWhenTheirObjectsAreToLeave: more objects may be ready at once than there are writers.
-func TestManyReconcilesInFlightWhenTheirObjectsAreToLeave(t *testing.T) {
-	simulate(t, func(s *sim) {
-		const roots = 5 * handoverWriters
-		s.config()
-		for i := range roots {
-			s.child(fmt.Sprintf("child-%d", i), "a", s.secret(fmt.Sprintf("o-%d", i), "a"))
-		}
-		release := make(chan struct{})
-		a := s.worker("a", func(ctx context.Context, _ types.NamespacedName) (Result, error) {
-			select {
-			case <-release:
-			case <-ctx.Done():
-			}
-			return Result{}, nil
-		}, func(_ *WorkerOptions, c *Controller) { c.Concurrency = roots })
-		s.worker("b", nil)
-		s.settle(5 * time.Second)
-		wants(s, "active", a.Active(), true)
-		s.drain(0, roots)
-		s.settle(time.Second)
-		close(release)
-		s.settle(10 * time.Second)
-		for i := range roots {
-			wants(s, "root", s.ownership(secrets, fmt.Sprintf("o-%d", i)), "b@1")
 		}
 	})
 }

@@ -445,6 +445,7 @@ func TestLeaderWhoseClockStoodStill(t *testing.T) {
 		t.Run(fmt.Sprintf("blind=%t", blind), func(t *testing.T) {
 			simulate(t, func(s *sim) {
 				s.config()
+				s.edit(configs, simNamespace, simRing, set(true, "spec", "rebalance", "dryRun")) // it is to have no reason to write
 				s.secrets(30)
 				for _, id := range []string{"a", "b"} {
 					s.worker(id, nil)
