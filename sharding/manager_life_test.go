@@ -8,20 +8,25 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/util/retry"
 
 	shardv1 "github.com/shard-io/shard-controller/apis/shard/v1"
 	"github.com/shard-io/shard-controller/internal/memapi"
 )
 
-// edit changes an object as a user does.
+// edit changes an object as a user does, who tries again if somebody else was faster.
 func (s *sim) edit(gvr schema.GroupVersionResource, namespace, name string, change func(*unstructured.Unstructured)) {
 	s.Helper()
-	object := s.server.Get(gvr, namespace, name)
-	if object == nil {
-		s.Fatalf("there is no %s %s", gvr.Resource, name)
-	}
-	change(object)
-	if _, err := s.server.Update(gvr, object, ""); err != nil {
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		object := s.server.Get(gvr, namespace, name)
+		if object == nil {
+			s.Fatalf("there is no %s %s", gvr.Resource, name)
+		}
+		change(object)
+		_, err := s.server.Update(gvr, object, "")
+		return err
+	})
+	if err != nil {
 		s.Fatal(err)
 	}
 }

@@ -154,20 +154,18 @@ func (s *sim) child(name, owner string, root *unstructured.Unstructured) *unstru
 // label sets labels of an object; an empty value removes one.
 func (s *sim) label(gvr schema.GroupVersionResource, name string, pairs ...string) {
 	s.Helper()
-	object := s.server.Get(gvr, "ns", name).DeepCopy()
-	set := object.GetLabels()
-	if set == nil {
-		set = map[string]string{}
-	}
-	for i := 0; i < len(pairs); i += 2 {
-		if set[pairs[i]] = pairs[i+1]; pairs[i+1] == "" {
-			delete(set, pairs[i])
+	s.edit(gvr, "ns", name, func(object *unstructured.Unstructured) {
+		labels := object.GetLabels()
+		if labels == nil {
+			labels = map[string]string{}
 		}
-	}
-	object.SetLabels(set)
-	if _, err := s.server.Update(gvr, object, ""); err != nil {
-		s.Fatal(err)
-	}
+		for i := 0; i < len(pairs); i += 2 {
+			if labels[pairs[i]] = pairs[i+1]; pairs[i+1] == "" {
+				delete(labels, pairs[i])
+			}
+		}
+		object.SetLabels(labels)
+	})
 }
 
 // simWorker is a Worker of a sim. Its process ends when stop is called (in order) or kill (its connection is cut, as when it dies).

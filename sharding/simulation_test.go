@@ -214,14 +214,7 @@ func (w *world) unmake(i int) {
 func (w *world) poke(n int) {
 	for range n {
 		w.work++
-		name := w.names[w.work%len(w.names)]
-		root := w.server.Get(secrets, "ns", name)
-		annotations := root.GetAnnotations()
-		annotations[workAnnotation] = fmt.Sprint(w.work)
-		root.SetAnnotations(annotations)
-		if _, err := w.server.Update(secrets, root, ""); err != nil {
-			w.Error(err)
-		}
+		w.edit(secrets, "ns", w.names[w.work%len(w.names)], set(fmt.Sprint(w.work), "metadata", "annotations", workAnnotation))
 	}
 }
 
