@@ -95,7 +95,7 @@ func (d *drainer) others(ctx context.Context, root metav1.Object, followed *foll
 				continue
 			}
 		}
-		if _, err := d.list(ctx, resource, root.GetNamespace(), uids, sum); err != nil {
+		if _, err := d.list(ctx, resource, root.GetNamespace(), d.kin.selector, uids, sum); err != nil {
 			return nil, err
 		}
 	}
@@ -114,7 +114,7 @@ func (d *drainer) childrenOf(ctx context.Context, roots []types.NamespacedName) 
 		}
 		begun := time.Now()
 		listed = true
-		count, err := d.list(ctx, resource, namespace, wanted, children)
+		count, err := d.list(ctx, resource, namespace, d.kin.selector, wanted, children)
 		if err != nil {
 			return nil, listed, err
 		}
@@ -123,9 +123,9 @@ func (d *drainer) childrenOf(ctx context.Context, roots []types.NamespacedName) 
 	return children, listed, nil
 }
 
-// list adds those children of the roots that this shard owns, and counts all that it owns.
-func (d *drainer) list(ctx context.Context, resource schema.GroupVersionResource, namespace string, roots map[types.UID]bool, sum map[types.UID][]*childObject) (count int, err error) {
-	_, err = eachPage(ctx, d.p.w.objects(resource, namespace), d.kin.selector, func(page []metav1.PartialObjectMetadata) error {
+// list adds those children of the roots that are selected, and counts all that are.
+func (d *drainer) list(ctx context.Context, resource schema.GroupVersionResource, namespace, selector string, roots map[types.UID]bool, sum map[types.UID][]*childObject) (count int, err error) {
+	_, err = eachPage(ctx, d.p.w.objects(resource, namespace), selector, func(page []metav1.PartialObjectMetadata) error {
 		count += len(page)
 		for i := range page {
 			child := page[i] // so that one child does not keep the page

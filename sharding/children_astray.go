@@ -3,6 +3,7 @@ package sharding
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,18 +18,25 @@ import (
 // errAstray: a child went to a shard that is not to have its root any more.
 var errAstray = errors.New("a child is on a shard that does not get its root; waiting until the manager brings it back")
 
+// errUnlearned: what other processes of this shard have given away could not be read.
+var errUnlearned = errors.New("the children that an earlier process of this shard has handed over are not known yet")
+
 // recall adds to the children that this shard has those that it gave away in earlier attempts to hand the root over, as they are now.
 func (d *drainer) recall(ctx context.Context, root types.UID, children []*childObject) ([]*childObject, error) {
 	d.mu.Lock()
 	lent := d.lent[root]
+	unknown := d.inherited.has(root)
 	d.mu.Unlock()
+	if unknown {
+		return nil, errUnlearned
+	}
 	for _, child := range lent {
 		isIt := func(other *childObject) bool { return other.meta.UID == child.meta.UID }
 		if slices.ContainsFunc(children, isIt) {
 			continue // it is back
 		}
 		meta, err := d.p.w.objects(child.resource, child.meta.Namespace).Get(ctx, child.meta.Name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) || err == nil && meta.UID != child.meta.UID {
+		if apierrors.IsNotFound(err) || err == nil && (meta.UID != child.meta.UID || !isChildOf(meta, root)) {
 			continue
 		}
 		if err != nil {
@@ -39,25 +47,80 @@ func (d *drainer) recall(ctx context.Context, root types.UID, children []*childO
 	return children, nil
 }
 
-// remember notes which children of a root are not on this shard after an attempt to hand it over that is to be repeated.
+// remember notes the children of a root after an attempt to hand it over that is to be repeated. Any of them may have been given away, also one
+// for which the API server has not answered.
 func (d *drainer) remember(root types.UID, children []*childObject) {
-	var lent []*childObject
-	for _, child := range children {
-		if !d.isOurs(child) {
-			lent = append(lent, child)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(children) > 0 {
+		d.lent[root] = children
+	}
+}
+
+// inheritance are the roots that were on their way when this process began to act. Another process of this shard may have given children of theirs
+// away, to where they were to go then.
+type inheritance struct {
+	roots map[types.UID]types.NamespacedName
+}
+
+func (i *inheritance) has(root types.UID) bool {
+	if i == nil {
+		return false
+	}
+	_, has := i.roots[root]
+	return has
+}
+
+// inherit is told, before this process acts, which roots the shard has, and which of them are on their way.
+func (d *drainer) inherit(ours map[types.UID]bool, moving map[types.UID]types.NamespacedName) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.DeleteFunc(d.lent, func(root types.UID, _ []*childObject) bool { return !ours[root] })
+	d.inherited = nil
+	if len(moving) > 0 {
+		d.inherited = &inheritance{moving}
+	}
+}
+
+// learn finds out which children of the roots that it inherited other processes of this shard have given away.
+func (d *drainer) learn(ctx context.Context) error {
+	d.mu.Lock()
+	inherited := d.inherited
+	d.mu.Unlock()
+	if inherited == nil {
+		return nil
+	}
+	away, wanted := map[types.UID][]*childObject{}, make(map[types.UID]bool, len(inherited.roots))
+	for uid := range inherited.roots {
+		wanted[uid] = true
+	}
+	namespace := commonNamespace(slices.Collect(maps.Values(inherited.roots)))
+	for _, resource := range d.p.target.controlled {
+		if _, err := d.list(ctx, resource, namespace, ownedByOthers(d.p.w.options.Ring, d.p.w.options.ID), wanted, away); err != nil {
+			return err
 		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if delete(d.lent, root); len(lent) > 0 {
-		d.lent[root] = lent
+	if d.inherited != inherited {
+		return nil // it acts anew, and others may have done so in between
 	}
+	for uid, children := range away {
+		d.lent[uid] = append(d.lent[uid], children...)
+	}
+	d.inherited = nil
+	return nil
 }
 
 func (d *drainer) forgetLent(root types.UID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.lent, root)
+}
+
+func isChildOf(child metav1.Object, root types.UID) bool {
+	controller := metav1.GetControllerOfNoCopy(child)
+	return controller != nil && controller.UID == root
 }
 
 func (d *drainer) isOurs(child *childObject) bool {

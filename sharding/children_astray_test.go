@@ -2,6 +2,7 @@ package sharding
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -11,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/shard-io/shard-controller/internal/memapi"
 )
 
 // afterPatch calls do once, after the first successful PATCH of actor to a path with the given part.
@@ -58,6 +61,102 @@ func TestRequestThatChangesWhenTheChildrenHaveGone(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestProcessThatEndsWhenTheChildrenHaveGone: the next process of the shard hands the root over, and knows of children that it has never seen. If the
+// manager has named another target meanwhile, the root rests until they are back.
+func TestProcessThatEndsWhenTheChildrenHaveGone(t *testing.T) {
+	for _, then := range []string{"b", "c"} {
+		t.Run("then to "+then, func(t *testing.T) {
+			simulate(t, func(s *sim) {
+				s.config()
+				var first *simWorker
+				s.afterPatch("first", "configmaps", func() { first.kill() })
+				s.child("child", "a", s.secret("o", "a"))
+				first = s.process("first", "a", nil)
+				s.settle(20 * time.Second)
+				s.label(secrets, "o", DrainLabel(simRing), "b")
+				s.settle(20 * time.Second)
+				wants(s, "root when the process has ended", s.ownership(secrets, "o"), "a→b")
+				wants(s, "child when the process has ended", s.ownership(configMaps, "child"), "b")
+				s.label(secrets, "o", DrainLabel(simRing), then)
+				s.process("second", "a", nil)
+				s.settle(time.Minute)
+				if then != "b" {
+					wants(s, "root while its child is away", s.ownership(secrets, "o"), "a→"+then)
+					s.label(configMaps, "child", OwnerLabel(simRing), "a")
+					s.settle(20 * time.Second)
+				}
+				wants(s, "root", s.ownership(secrets, "o"), then+"@1")
+				wants(s, "child", s.ownership(configMaps, "child"), then)
+				awaited := parseVersions(s.server.Get(secrets, "ns", "o").GetAnnotations()[ChildrenAnnotation(simRing)])["configmaps"]
+				wants(s, "version of the children that the new owner waits for", awaited, s.server.Get(configMaps, "ns", "child").GetResourceVersion())
+			})
+		})
+	}
+}
+
+// TestAnswerIsLostWhenAChildGoes: the child has gone, but who gave it away does not know.
+func TestAnswerIsLostWhenAChildGoes(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		s.child("child", "a", s.secret("o", "a"))
+		a := s.worker("a", nil)
+		s.settle(20 * time.Second)
+		a.client.Inject(memapi.LostResponse, 1, func(r *memapi.Request) bool { return r.Verb == "patch" && r.Resource == configMaps })
+		s.label(secrets, "o", DrainLabel(simRing), "b")
+		s.settle(20 * time.Second)
+		wants(s, "root", s.ownership(secrets, "o"), "b@1")
+		wants(s, "child", s.ownership(configMaps, "child"), "b")
+		awaited := parseVersions(s.server.Get(secrets, "ns", "o").GetAnnotations()[ChildrenAnnotation(simRing)])["configmaps"]
+		wants(s, "version of the children that the new owner waits for", awaited, s.server.Get(configMaps, "ns", "child").GetResourceVersion())
+	})
+}
+
+// TestTakeOverFetchesChildrenThatHaveGone: the dead shard was about to hand its roots over, and their children went when they were to go elsewhere.
+func TestTakeOverFetchesChildrenThatHaveGone(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		for i, root := range s.secrets(60) {
+			s.child(fmt.Sprintf("c%02d", i), "", root)
+		}
+		s.runManager("m")
+		s.worker("a", nil)
+		s.worker("b", nil)
+		c := s.worker("c", nil)
+		s.settle(time.Minute)
+		c.kill()
+		s.settle(simLease * 3 / 4)   // soon it is dead, and until then the manager has no reason to look
+		at := map[types.UID]string{} // where the child of a root is
+		for _, child := range s.server.List(configMaps, "", ShardSelector(simRing, "c")) {
+			at[metav1.GetControllerOf(child).UID] = "a"
+			s.label(configMaps, child.GetName(), OwnerLabel(simRing), "a")
+		}
+		roots := s.server.List(secrets, "", ShardSelector(simRing, "c"))
+		for _, root := range roots {
+			s.label(secrets, root.GetName(), DrainLabel(simRing), "b")
+		}
+		moved := 0
+		s.server.OnCommit(func(e memapi.Event) {
+			if e.New == nil || e.Resource != configMaps && e.Resource != secrets {
+				return
+			}
+			owner, _ := OwnerOf(e.New, simRing)
+			if controller := metav1.GetControllerOf(e.New); controller != nil {
+				at[controller.UID] = owner
+				return
+			}
+			if before, _ := OwnerOf(e.Old, simRing); before == "c" && owner != before {
+				if moved++; at[e.New.GetUID()] != owner {
+					s.Errorf("%s goes to %s, and its child is on %s", e.New.GetName(), owner, at[e.New.GetUID()])
+				}
+			}
+		})
+		s.settle(2 * simLease)
+		if moved != len(roots) || moved < 10 {
+			t.Errorf("%d of %d roots were taken over", moved, len(roots))
+		}
+	})
 }
 
 // TestChildrenThatAreGone: what is not there any more is not waited for.

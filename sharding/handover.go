@@ -36,10 +36,11 @@ type drainer struct {
 	kin    *kin
 	signal chan struct{}
 
-	mu    sync.Mutex
-	since map[types.NamespacedName]time.Time
-	tries map[types.NamespacedName]int // attempts in a row
-	lent  map[types.UID][]*childObject // children by their root, see recall
+	mu        sync.Mutex
+	since     map[types.NamespacedName]time.Time
+	tries     map[types.NamespacedName]int // attempts in a row
+	lent      map[types.UID][]*childObject // children by their root, see recall
+	inherited *inheritance                 // nil when all about it is known
 
 	writing atomic.Int64 // hand-overs
 	usual   atomic.Int64 // how long writing one takes, in nanoseconds, smoothed
@@ -144,6 +145,9 @@ func (d *drainer) room() int {
 
 // dispatch gives the objects whose turn it is to the writers, and finds out meanwhile which children they have.
 func (d *drainer) dispatch(ctx context.Context, writers chan<- handoverJob) {
+	if err := d.learn(ctx); err != nil {
+		klog.FromContext(ctx).Error(err, "Listing the children that an earlier process of this shard has handed over failed, will try again")
+	}
 	if n, namespace := d.p.roster.queue(); n > handoverWriters {
 		d.kin.expect(ctx, d.p.target.controlled, namespace)
 	}

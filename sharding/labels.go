@@ -121,6 +121,12 @@ func ownedByNoneOf(ring string, shards []string) labels.Selector {
 	return selecting(OwnerLabel(ring), selection.NotIn, shards...)
 }
 
+// ownedByOthers selects the objects that have an owner which is not the shard.
+func ownedByOthers(ring, shard string) string {
+	not, _ := selecting(OwnerLabel(ring), selection.NotEquals, shard).Requirements()
+	return AnyShard(ring).Add(not...).String()
+}
+
 // ownedByAnyOf selects the objects of some shards. Names that no label can have are left out.
 func ownedByAnyOf(ring string, shards []string) labels.Selector {
 	valid := slices.DeleteFunc(slices.Clone(shards), func(shard string) bool { return len(validation.IsValidLabelValue(shard)) > 0 })

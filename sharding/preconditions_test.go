@@ -19,6 +19,8 @@ import (
 // them is to a root or a child.
 var unconditional = map[string]string{
 	"worker PATCH shardinstances/status": "an apply of the fields that this worker alone writes",
+	"worker PATCH events":                "client-go counts in an Event of its own how often it has happened",
+	"manager PATCH events":               "client-go counts in an Event of its own how often it has happened",
 }
 
 // conditions notes of every request that changes something whether it carries a resourceVersion.

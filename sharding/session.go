@@ -155,10 +155,14 @@ func (p *processor) trust(ctx context.Context) error {
 	}
 	version := page.ResourceVersion // what the cache shows of a later state than this needs no check
 	p.trusted.Store(&version)
-	ours := map[types.NamespacedName]bool{}
+	ours, uids, moving := map[types.NamespacedName]bool{}, map[types.UID]bool{}, map[types.UID]types.NamespacedName{}
 	_, err = eachPage(ctx, objects, own.String(), func(page []metav1.PartialObjectMetadata) error {
 		for i := range page {
-			ours[keyOf(&page[i])] = true
+			key, uid := keyOf(&page[i]), page[i].UID
+			ours[key], uids[uid] = true, true
+			if _, draining := DrainTargetOf(&page[i], p.w.options.Ring); draining {
+				moving[uid] = key
+			}
 		}
 		return nil
 	})
@@ -170,5 +174,6 @@ func (p *processor) trust(ctx context.Context) error {
 			p.roster.distrust(keyOf(cached), cached, version)
 		}
 	}
+	p.drainer.inherit(uids, moving)
 	return nil
 }

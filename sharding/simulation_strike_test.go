@@ -227,6 +227,9 @@ func (w *world) strikePause(s *step) {
 		w.oracle.thaw(p)
 		p.client.Thaw()
 		p.client.SetFaults(w.noise)
+		if s.n%3 == 0 { // its requests are answered before it hears what has changed
+			p.client.StallWatches(w.leaseFor / 4)
+		}
 	})
 }
 

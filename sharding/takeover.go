@@ -201,30 +201,25 @@ func (s *ringScope) ownerOfRoot(ctx context.Context, target *rootTarget, namespa
 	return owner, nil
 }
 
-// alreadyMoved adds to the index the children that the dead shard had handed over, while their roots had not followed yet.
+// alreadyMoved adds to the index the children that the dead shard had handed over, while their roots had not followed yet. Their request may have
+// named another shard when they went, so it looks at all.
 func (t *takeover) alreadyMoved(ctx context.Context, targets *targetSet, moving []*metav1.PartialObjectMetadata, children *childIndex) error {
 	wanted := map[types.UID]bool{}
-	shards := map[string]bool{}
 	for _, root := range moving {
 		wanted[root.UID] = true
-		if to, _ := DrainTargetOf(root, t.ring); to != t.shard {
-			shards[to] = true
-		}
 	}
-	for to := range shards {
-		for _, resource := range targets.children {
-			_, err := t.eachPage(ctx, resource, ShardSelector(t.ring, to).String(), func(page []metav1.PartialObjectMetadata) error {
-				for i := range page {
-					controller := metav1.GetControllerOfNoCopy(&page[i])
-					if controller != nil && wanted[controller.UID] {
-						children.add(controller.UID, orphan{resource: resource, object: slim(&page[i])})
-					}
+	for _, resource := range targets.children {
+		_, err := t.eachPage(ctx, resource, ownedByOthers(t.ring, t.shard), func(page []metav1.PartialObjectMetadata) error {
+			for i := range page {
+				controller := metav1.GetControllerOfNoCopy(&page[i])
+				if controller != nil && wanted[controller.UID] {
+					children.add(controller.UID, orphan{resource: resource, object: slim(&page[i])})
 				}
-				return nil
-			})
-			if err != nil {
-				return err
 			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
