@@ -54,6 +54,7 @@ sim-long: ## The same for 20,000 hours and a million faults
 	@$(MAKE) sim SEEDS=18000 FIRST=100000
 
 sim-planted: ## Show that the simulation finds mistakes which are planted for it
+	go test ./health -tags shardbugs -run 'TestPlantedBugs$$'
 	GOGC=400 go test ./sharding -tags shardbugs -run 'TestPlantedBugs$$' -timeout 6h
 
 faults: controlplane ## Kill, stop and cut off real processes on a real API server, and count what gets through: about 20 minutes

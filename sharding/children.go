@@ -18,6 +18,8 @@ type childObject struct {
 	meta     *metav1.PartialObjectMetadata
 }
 
+func (c *childObject) is(other *childObject) bool { return c.meta.UID == other.meta.UID }
+
 // family is what the children of an object are found out from, when it is handed over.
 type family struct {
 	followed *followed
@@ -77,7 +79,7 @@ func (d *drainer) gather(ctx context.Context, root metav1.Object, f family) (chi
 	}
 	children = f.known
 	for _, child := range all {
-		if !slices.ContainsFunc(f.known, func(c *childObject) bool { return c.meta.UID == child.meta.UID }) {
+		if !slices.ContainsFunc(f.known, child.is) {
 			children = append(children, child)
 		}
 	}

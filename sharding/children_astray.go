@@ -31,8 +31,7 @@ func (d *drainer) recall(ctx context.Context, root types.UID, children []*childO
 		return nil, errUnlearned
 	}
 	for _, child := range lent {
-		isIt := func(other *childObject) bool { return other.meta.UID == child.meta.UID }
-		if slices.ContainsFunc(children, isIt) {
+		if slices.ContainsFunc(children, child.is) {
 			continue // it is back
 		}
 		meta, err := d.p.w.objects(child.resource, child.meta.Namespace).Get(ctx, child.meta.Name, metav1.GetOptions{})
@@ -47,13 +46,15 @@ func (d *drainer) recall(ctx context.Context, root types.UID, children []*childO
 	return children, nil
 }
 
-// remember notes the children of a root after an attempt to hand it over that is to be repeated. Any of them may have been given away, also one
-// for which the API server has not answered.
+// remember notes the children of a root that an attempt to hand it over, which is to be repeated, has come across, besides those of earlier ones. Any of
+// them may have been given away, also one for which the API server has not answered.
 func (d *drainer) remember(root types.UID, children []*childObject) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(children) > 0 {
-		d.lent[root] = children
+	for _, child := range children {
+		if !slices.ContainsFunc(d.lent[root], child.is) {
+			d.lent[root] = append(d.lent[root], child)
+		}
 	}
 }
 

@@ -63,6 +63,35 @@ func TestRequestThatChangesWhenTheChildrenHaveGone(t *testing.T) {
 	}
 }
 
+// TestWorkerLosesItsRightWhenTheChildrenHaveGone: the request is withdrawn, and the root rests until its child is back, also when its owner could not act in
+// between, and whatever is written to the root.
+func TestWorkerLosesItsRightWhenTheChildrenHaveGone(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		s.afterPatch("a", "configmaps", func() { s.label(secrets, "o", DrainLabel(simRing), "") })
+		s.child("child", "a", s.secret("o", "a"))
+		a := s.worker("a", nil)
+		s.settle(20 * time.Second)
+		s.took()
+		s.label(secrets, "o", DrainLabel(simRing), "b")
+		s.settle(20 * time.Second)
+		a.client.SetLink(memapi.Partitioned)
+		s.settle(5 * simLease)
+		wants(s, "acts without a connection", a.Active(), false)
+		a.client.SetLink(memapi.Connected)
+		s.settle(5 * simLease)
+		wants(s, "acts", a.Active(), true)
+		for i := range 50 {
+			s.label(secrets, "o", "some", fmt.Sprint(i))
+			s.settle(100 * time.Millisecond)
+		}
+		wants(s, "reconciles while the child is away", s.took(), "")
+		s.label(configMaps, "child", OwnerLabel(simRing), "a")
+		s.settle(20 * time.Second)
+		wants(s, "reconciles when the child is back", s.tookOnce(), "a o")
+	})
+}
+
 // TestProcessThatEndsWhenTheChildrenHaveGone: the next process of the shard hands the root over, and knows of children that it has never seen. If the
 // manager has named another target meanwhile, the root rests until they are back.
 func TestProcessThatEndsWhenTheChildrenHaveGone(t *testing.T) {

@@ -61,8 +61,6 @@ func wantedFor(p *placement, t *rootTarget, ring string, selected bool, root met
 		return keep, "", nil
 	case err != nil:
 		return keep, "", err
-	case draining && planted("never-reconsider"):
-		return keep, "", nil
 	case decision.Shard == owner && draining:
 		return abort, "", nil
 	case decision.Shard == owner || draining && decision.Shard == target && !refusedBy(refused, target):

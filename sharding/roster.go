@@ -62,6 +62,7 @@ type rosterEntry struct {
 type drainRequest struct {
 	closed  bool // it is its turn: no reconcile begins any more
 	writing bool // the hand-over is being written
+	tried   bool // it was, and children may be away: only the next attempt can tell that the object stays, whatever is asked for by then
 }
 
 // leaves says whether no reconcile may begin because of the request.
@@ -103,8 +104,8 @@ func (r *roster) observe(key types.NamespacedName, obj metav1.Object, labels map
 		return observedNothing
 	}
 	if !r.leaving(entry, labels[r.drain]) {
-		if entry.drain != nil && entry.drain.writing {
-			return observedNothing // the write in flight is settled first
+		if entry.drain != nil && (entry.drain.writing || entry.drain.tried) {
+			return observedNothing // that is settled first
 		}
 		entry.drain = nil
 		return observedWork
@@ -325,7 +326,7 @@ func (r *roster) settle(key types.NamespacedName, s settlement) {
 	defer r.tidy(key, entry)
 	switch {
 	case s.retry && entry.drain != nil:
-		entry.drain.writing = false
+		entry.drain.writing, entry.drain.tried = false, true
 		r.ready = append(r.ready, key)
 	case s.given != "":
 		entry.drain = nil
@@ -374,14 +375,17 @@ func (r *roster) left(key types.NamespacedName, cached metav1.Object) bool {
 	return entry == nil || entry.flight == nil && (entry.drain == nil || !entry.drain.writing)
 }
 
-// reset forgets the hand-overs that are not being written: the worker has lost the right to act, and looks at all
-// objects anew when it has it again.
+// reset forgets the hand-overs that have not begun: the worker has lost the right to act, and looks at all objects anew when it has it again.
 func (r *roster) reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ready, r.asked = nil, nil
 	for key, entry := range r.entries {
-		if entry.drain != nil && !entry.drain.writing {
+		switch {
+		case entry.drain == nil || entry.drain.writing:
+		case entry.drain.tried:
+			r.ready = append(r.ready, key)
+		default:
 			entry.drain = nil
 		}
 		r.tidy(key, entry)

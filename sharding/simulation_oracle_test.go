@@ -358,6 +358,13 @@ func (o *oracle) mended(s *step) {
 	}
 }
 
+// notAlone notes that more has happened than the one thing that had been all.
+func (o *oracle) notAlone() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.alone = nil
+}
+
 // checkCalm is P3, and what else must hold when nothing has gone wrong for long: every root has a live owner and rests, every child
 // is with its root, and all work is done.
 func (o *oracle) checkCalm() {

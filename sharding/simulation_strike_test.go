@@ -148,6 +148,7 @@ func (w *world) strikeLife(s *step) {
 		w.trouble(s, p, "leave")(func() {
 			if few {
 				w.join()
+				w.oracle.notAlone() // what moves from now on may go to it
 			}
 		})
 	case simTwin:
