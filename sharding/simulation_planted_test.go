@@ -19,7 +19,7 @@ var plantedBugs = []struct {
 	{"skip-epoch", 0}, {"forget-children", 0}, {"take-without-lease", 0}, {"steal-lease", 0}, {"no-self-fence", 0},
 	{"compare-clocks", 4}, {"hand-over-early", 5}, {"missing-is-dead", 5}, {"take-without-children", 0},
 	{"move-without-asking", 0}, {"leave-children", 0}, {"drop-resource-version", 7}, {"acknowledge-unread", 1}, {"state-twice", 58},
-	{"no-doubt", 0}, {"keep-first-target", 7}, {"trust-caches", 52},
+	{"no-doubt", 55}, {"keep-first-target", 7}, {"trust-caches", 52},
 }
 
 const (
