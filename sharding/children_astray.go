@@ -58,8 +58,8 @@ func (d *drainer) remember(root types.UID, children []*childObject) {
 	}
 }
 
-// inheritance are the roots that were on their way when this process began to act. Another process of this shard may have given children of theirs
-// away, to where they were to go then.
+// inheritance are the roots that were on their way when this process began to act, or had been before they were to stay. Another process of this shard
+// may have given children of theirs away, to where they were to go then.
 type inheritance struct {
 	roots map[types.UID]types.NamespacedName
 }
@@ -72,7 +72,17 @@ func (i *inheritance) has(root types.UID) bool {
 	return has
 }
 
-// inherit is told, before this process acts, which roots the shard has, and which of them are on their way.
+// heirlooms returns the roots of the inheritance.
+func (d *drainer) heirlooms() []types.NamespacedName {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.inherited == nil {
+		return nil
+	}
+	return slices.Collect(maps.Values(d.inherited.roots))
+}
+
+// inherit is told, before this process acts, which roots the shard has, and which of them are an inheritance.
 func (d *drainer) inherit(ours map[types.UID]bool, moving map[types.UID]types.NamespacedName) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -124,9 +134,9 @@ func isChildOf(child metav1.Object, root types.UID) bool {
 	return controller != nil && controller.UID == root
 }
 
-func (d *drainer) isOurs(child *childObject) bool {
+func (d *drainer) isAway(child *childObject) bool {
 	owner, _ := OwnerOf(child.meta, d.p.w.options.Ring)
-	return owner == d.p.w.options.ID
+	return owner != d.p.w.options.ID
 }
 
 // homeOf returns the shard that a child has to go back to, if it is astray: neither with its root, nor gone ahead of it.

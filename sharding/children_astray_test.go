@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/metadata"
 
 	"github.com/shard-io/shard-controller/internal/memapi"
 )
@@ -123,6 +124,43 @@ func TestProcessThatEndsWhenTheChildrenHaveGone(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestProcessThatEndsBeforeTheRequestIsWithdrawn: the next process of the shard does not reconcile the root before its child is back.
+func TestProcessThatEndsBeforeTheRequestIsWithdrawn(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		var first *simWorker
+		s.afterPatch("first", "configmaps", func() { first.kill() })
+		s.child("child", "a", s.secret("o", "a"))
+		first = s.process("first", "a", nil)
+		s.settle(20 * time.Second)
+		s.label(secrets, "o", DrainLabel(simRing), "b")
+		s.settle(20 * time.Second)
+		wants(s, "child when the process has ended", s.ownership(configMaps, "child"), "b")
+		s.took()
+		root := s.server.Get(secrets, "ns", "o")
+		patch := drainPatch(root, simRing, "")
+		client, err := metadata.NewForConfig(s.connect("m"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Resource(secrets).Namespace("ns").Patch(s.ctx, "o", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		s.process("second", "a", nil)
+		s.settle(time.Minute)
+		wants(s, "root while its child is away", s.ownership(secrets, "o"), "a")
+		wants(s, "reconciles while the child is away", s.took(), "")
+		s.label(configMaps, "child", OwnerLabel(simRing), "a")
+		s.settle(20 * time.Second)
+		wants(s, "reconciles when the child is back", s.tookOnce(), "second o")
+		s.label(secrets, "o", DrainLabel(simRing), "c")
+		s.settle(20 * time.Second)
+		wants(s, "root", s.ownership(secrets, "o"), "c@1")
+		_, left := s.server.Get(secrets, "ns", "o").GetAnnotations()[withdrawnAnnotation(simRing)]
+		wants(s, "the new owner still hears of it", left, false)
+	})
 }
 
 // TestAnswerIsLostWhenAChildGoes: the child has gone, but who gave it away does not know.

@@ -268,7 +268,7 @@ func (d *drainer) attempt(ctx context.Context, key types.NamespacedName, root me
 			return settlement{retry: true}
 		case owner != w.options.ID:
 			return settlement{given: root.GetResourceVersion()}
-		case (!draining || target == w.options.ID) && slices.ContainsFunc(children, func(c *childObject) bool { return !d.isOurs(c) }):
+		case (!draining || target == w.options.ID) && slices.ContainsFunc(children, d.isAway):
 			return d.failed(ctx, key, errAstray)
 		case !draining || target == w.options.ID:
 			return settlement{}
@@ -279,7 +279,11 @@ func (d *drainer) attempt(ctx context.Context, key types.NamespacedName, root me
 		}
 		state, err := d.p.keeper.luggage(ctx, key, root)
 		if bad := (*stateError)(nil); errors.As(err, &bad) {
-			return d.p.keeper.decline(ctx, key, root, target, bad)
+			declined := d.p.keeper.decline(ctx, key, root, target, bad)
+			if declined.declined != "" && slices.ContainsFunc(children, d.isAway) {
+				return d.failed(ctx, key, errAstray) // it stays, and rests until they are back
+			}
+			return declined
 		}
 		if err != nil {
 			return d.failed(ctx, key, err)

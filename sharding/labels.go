@@ -33,6 +33,10 @@ func EpochAnnotation(ring string) string { return "epoch.shard.io/" + ring }
 // it has not seen yet for missing. Whoever changes the owner writes it in the same write.
 func ChildrenAnnotation(ring string) string { return "children.shard.io/" + ring }
 
+// withdrawnAnnotation is the key of the annotation that remains on a root object when the manager takes back its request to hand it over: its value is
+// the shard that was named last. Children may have gone there, or to one that was named before. Whoever changes the owner removes it.
+func withdrawnAnnotation(ring string) string { return "withdrawn.shard.io/" + ring }
+
 // ValidateRing returns an error if name can't be the name of a ring, which is a DNS label of at most 63 characters.
 func ValidateRing(name string) error {
 	if problems := validation.IsDNS1123Label(name); len(problems) > 0 {
@@ -61,6 +65,12 @@ func OwnerOf(obj metav1.Object, ring string) (shard string, ok bool) {
 func DrainTargetOf(obj metav1.Object, ring string) (shard string, ok bool) {
 	shard, ok = obj.GetLabels()[DrainLabel(ring)]
 	return shard, ok && shard != ""
+}
+
+// mayHaveLent says whether children of the root may have been given to others than its owner.
+func mayHaveLent(root metav1.Object, ring string) bool {
+	_, draining := DrainTargetOf(root, ring)
+	return draining || root.GetAnnotations()[withdrawnAnnotation(ring)] != ""
 }
 
 // EpochOf returns how many times the owner of the root object has changed; 0 if it never had one. An annotation

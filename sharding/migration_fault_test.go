@@ -260,6 +260,30 @@ func TestMigrationOfDeclinedObjects(t *testing.T) {
 	})
 }
 
+// The source can't hand out the state of an object whose child has gone already: the object rests until that is back.
+func TestDeclinedObjectRestsUntilItsChildIsBack(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		var all ledgers
+		a := all.of("a")
+		a.exportErr = TerminalError(errors.New("too deep"))
+		s.keeps(a)
+		s.settle(10 * time.Second)
+		s.child("child", "a", s.labelledRoot("s0", "a"))
+		s.settle(10 * time.Second)
+		s.took()
+		s.label(secrets, "s0", DrainLabel(simRing), "b")
+		s.settle(20 * time.Second)
+		wants(s, "the object", s.ownership(secrets, "s0"), "a→b")
+		wants(s, "its child", s.ownership(configMaps, "child"), "b")
+		wants(s, "reconciles while the child is away", s.took(), "")
+		s.label(secrets, "s0", DrainLabel(simRing), "")
+		s.label(configMaps, "child", OwnerLabel(simRing), "a")
+		s.settle(20 * time.Second)
+		wants(s, "reconciles when it is back", s.tookOnce(), "a s0")
+	})
+}
+
 // The target's first reconcile of an object without state fails for good: it goes back.
 func TestMigrationOfAnObjectThatTheTargetCannotReconcile(t *testing.T) {
 	simulate(t, func(s *sim) {

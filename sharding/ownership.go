@@ -59,6 +59,9 @@ func ownChange(root metav1.Object, ring, owner string, children versions) metaPa
 	}
 	epoch := strconv.FormatInt(next, 10)
 	patch.Annotations = map[string]*string{EpochAnnotation(ring): &epoch}
+	if _, had := root.GetAnnotations()[withdrawnAnnotation(ring)]; had {
+		patch.Annotations[withdrawnAnnotation(ring)] = nil
+	}
 	if len(children) > 0 && !planted("forget-children") {
 		awaited := children.String()
 		patch.Annotations[ChildrenAnnotation(ring)] = &awaited
@@ -80,6 +83,8 @@ func drainChange(root metav1.Object, ring, target string) metaPatch {
 	patch := metaPatch{ResourceVersion: root.GetResourceVersion(), Labels: map[string]*string{DrainLabel(ring): nil}}
 	if target != "" {
 		patch.Labels[DrainLabel(ring)] = &target
+	} else if former, draining := DrainTargetOf(root, ring); draining {
+		patch.Annotations = map[string]*string{withdrawnAnnotation(ring): &former}
 	}
 	return patch
 }
@@ -104,7 +109,7 @@ func clearChange(obj metav1.Object, ring string) metaPatch {
 	return metaPatch{
 		ResourceVersion: obj.GetResourceVersion(),
 		Labels:          removals(obj.GetLabels(), OwnerLabel(ring), DrainLabel(ring), RefusedLabel(ring), PinLabel(ring), MigrationLabel(ring)),
-		Annotations: removals(obj.GetAnnotations(), EpochAnnotation(ring), ChildrenAnnotation(ring), TermAnnotation(ring),
+		Annotations: removals(obj.GetAnnotations(), EpochAnnotation(ring), ChildrenAnnotation(ring), TermAnnotation(ring), withdrawnAnnotation(ring),
 			StateAnnotation(ring), RefusedLabel(ring), UnusableAnnotation(ring)),
 	}
 }

@@ -14,6 +14,7 @@ func TestPatches(t *testing.T) {
 		Labels:          map[string]string{"shard.io/r": "a", "drain.shard.io/r": "b", "app": "web"},
 		Annotations:     map[string]string{"epoch.shard.io/r": "3", "children.shard.io/r": "pods=2"},
 	}
+	withdrawn := &metav1.ObjectMeta{ResourceVersion: "5", Annotations: map[string]string{"withdrawn.shard.io/r": "c"}}
 	for name, test := range map[string]struct {
 		got  []byte
 		want string
@@ -27,7 +28,13 @@ func TestPatches(t *testing.T) {
 		"drain": {drainPatch(fresh, "r", "b"),
 			`{"metadata":{"resourceVersion":"5","labels":{"drain.shard.io/r":"b"}}}`},
 		"undrain": {drainPatch(draining, "r", ""),
+			`{"metadata":{"resourceVersion":"5","labels":{"drain.shard.io/r":null},"annotations":{"withdrawn.shard.io/r":"b"}}}`},
+		"undrain what is not draining": {drainPatch(fresh, "r", ""),
 			`{"metadata":{"resourceVersion":"5","labels":{"drain.shard.io/r":null}}}`},
+		"take over after a request was withdrawn": {ownPatch(withdrawn, "r", "b", nil),
+			`{"metadata":{"resourceVersion":"5","labels":{"shard.io/r":"b"},"annotations":{"epoch.shard.io/r":"1","withdrawn.shard.io/r":null}}}`},
+		"clear after a request was withdrawn": {clearPatch(withdrawn, "r"),
+			`{"metadata":{"resourceVersion":"5","annotations":{"withdrawn.shard.io/r":null}}}`},
 		"child": {childPatch(draining, "r", "b"),
 			`{"metadata":{"resourceVersion":"5","labels":{"shard.io/r":"b"}}}`},
 		"clear": {clearPatch(draining, "r"),

@@ -392,6 +392,18 @@ func (r *roster) reset() {
 	}
 }
 
+// rest keeps objects from being reconciled until an attempt to hand them over has been settled.
+func (r *roster) rest(keys []types.NamespacedName) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, key := range keys {
+		if entry := r.entry(key); entry.drain == nil {
+			entry.drain = &drainRequest{closed: true, tried: true}
+			r.ready = append(r.ready, key)
+		}
+	}
+}
+
 // leaving reports whether the manager has asked for the object to be handed over to another shard, target, and that has not been declined.
 func (r *roster) leaving(entry *rosterEntry, target string) bool {
 	return target != "" && target != r.shard && target != entry.declined

@@ -160,7 +160,7 @@ func (p *processor) trust(ctx context.Context) error {
 		for i := range page {
 			key, uid := keyOf(&page[i]), page[i].UID
 			ours[key], uids[uid] = true, true
-			if _, draining := DrainTargetOf(&page[i], p.w.options.Ring); draining {
+			if mayHaveLent(&page[i], p.w.options.Ring) {
 				moving[uid] = key
 			}
 		}

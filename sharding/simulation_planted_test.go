@@ -19,15 +19,16 @@ var plantedBugs = []struct {
 	{"skip-epoch", 0}, {"forget-children", 0}, {"take-without-lease", 0}, {"steal-lease", 0}, {"no-self-fence", 0},
 	{"compare-clocks", 4}, {"hand-over-early", 5}, {"missing-is-dead", 5}, {"take-without-children", 0},
 	{"move-without-asking", 0}, {"leave-children", 0}, {"drop-resource-version", 7}, {"acknowledge-unread", 1}, {"state-twice", 58},
-	{"no-doubt", 55}, {"keep-first-target", 7}, {"trust-caches", 52},
+	{"no-doubt", 42}, {"keep-first-target", 7}, {"trust-caches", 52},
 }
 
 const (
 	// maxPlantedSeeds is within how many seeds a mistake has to be found.
 	maxPlantedSeeds = 1000
-	// nearSeeds is how many seeds from the recorded one on are tried first: what happens in a seed also depends on how goroutines
-	// interleave.
-	nearSeeds = 5
+	// nearSeeds is how many seeds from the recorded one on are tried, and nearRounds how often: what happens in a seed also depends on how
+	// goroutines interleave.
+	nearSeeds  = 3
+	nearRounds = 8
 )
 
 var violation = regexp.MustCompile(`at [0-9hms.]+: (P\d+: .*)`)
@@ -41,11 +42,14 @@ func TestPlantedBugs(t *testing.T) {
 		if chosen != "" && !strings.Contains(","+chosen+",", ","+bug.name+",") {
 			continue
 		}
-		first, last := bug.seed, bug.seed+nearSeeds
+		first, last, rounds := bug.seed, bug.seed+nearSeeds, nearRounds
 		if all {
-			first, last = 0, maxPlantedSeeds
+			first, last, rounds = 0, maxPlantedSeeds, 1
 		}
-		seed, what := firstSeedThatFinds(t, bug.name, first, last)
+		seed, what := -1, ""
+		for round := 0; round < rounds && seed < 0; round++ {
+			seed, what = firstSeedThatFinds(t, bug.name, first, last)
+		}
 		if seed < 0 {
 			t.Errorf("| `%s` | not found in seeds %d to %d | |", bug.name, first, last-1)
 			continue

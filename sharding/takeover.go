@@ -118,7 +118,7 @@ func (t *takeover) roots(ctx context.Context, targets *targetSet, target *rootTa
 				continue
 			}
 			found++
-			if _, draining := DrainTargetOf(root, t.ring); draining && len(targets.children) > 0 {
+			if mayHaveLent(root, t.ring) && len(targets.children) > 0 {
 				moving = append(moving, root)
 				continue
 			}
