@@ -21,7 +21,8 @@ var errAstray = errors.New("a child is on a shard that does not get its root; wa
 // errUnlearned: what other processes of this shard have given away could not be read.
 var errUnlearned = errors.New("the children that an earlier process of this shard has handed over are not known yet")
 
-// recall adds to the children that this shard has those that it gave away in earlier attempts to hand the root over, as they are now.
+// recall adds to the children that this shard has those that it gave away in earlier attempts to hand the root over, be that this process or one
+// before, as they are now.
 func (d *drainer) recall(ctx context.Context, root types.UID, children []*childObject) ([]*childObject, error) {
 	d.mu.Lock()
 	lent := d.lent[root]
@@ -88,7 +89,7 @@ func (d *drainer) inherit(ours map[types.UID]bool, moving map[types.UID]types.Na
 	defer d.mu.Unlock()
 	maps.DeleteFunc(d.lent, func(root types.UID, _ []*childObject) bool { return !ours[root] })
 	d.inherited = nil
-	if len(moving) > 0 {
+	if len(moving) > 0 && len(d.p.target.controlled) > 0 {
 		d.inherited = &inheritance{moving}
 	}
 }

@@ -99,8 +99,8 @@ func TestUnevenLoadMovesOnceByLabel(t *testing.T) {
 				s.onOne("b", "t", 100)
 				heavy := map[string]bool{}
 				s.runManager("m")
-				s.worker("a", s.uneven(heavy))
-				s.worker("b", s.uneven(heavy))
+				s.worker("a", s.uneven)
+				s.worker("b", s.uneven)
 				s.settle(time.Minute)
 				for _, name := range s.ownedBy("a")[:12] {
 					heavy[name] = true
