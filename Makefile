@@ -53,7 +53,7 @@ sim: ## Simulate rings under faults: 1,000 seeds of an hour each, and every stat
 sim-long: ## The same for 20,000 hours and a million faults
 	@$(MAKE) sim SEEDS=18000 FIRST=100000
 
-sim-planted: ## Show that the simulation finds mistakes which are planted for it
+sim-planted: ## Show that the simulation, and the tests of health, find mistakes which are planted for them
 	go test ./health -tags shardbugs -run 'TestPlantedBugs$$'
 	GOGC=400 go test ./sharding -tags shardbugs -run 'TestPlantedBugs$$' -timeout 6h
 

@@ -73,8 +73,8 @@ func (i *inheritance) has(root types.UID) bool {
 	return has
 }
 
-// heirlooms returns the roots of the inheritance.
-func (d *drainer) heirlooms() []types.NamespacedName {
+// inheritedRoots returns those of which it is not known yet where their children are.
+func (d *drainer) inheritedRoots() []types.NamespacedName {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.inherited == nil {
@@ -107,8 +107,9 @@ func (d *drainer) learn(ctx context.Context) error {
 		wanted[uid] = true
 	}
 	namespace := commonNamespace(slices.Collect(maps.Values(inherited.roots)))
+	others := ownedByOthers(d.p.w.options.Ring, d.p.w.options.ID).String()
 	for _, resource := range d.p.target.controlled {
-		if _, err := d.list(ctx, resource, namespace, ownedByOthers(d.p.w.options.Ring, d.p.w.options.ID), wanted, away); err != nil {
+		if _, err := d.list(ctx, resource, namespace, others, wanted, away); err != nil {
 			return err
 		}
 	}

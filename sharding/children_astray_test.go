@@ -93,6 +93,19 @@ func TestWorkerLosesItsRightWhenTheChildrenHaveGone(t *testing.T) {
 	})
 }
 
+// endsWhenTheChildHasGone lets the process of shard a end between giving the child of its root to b and giving the root.
+func (s *sim) endsWhenTheChildHasGone() {
+	var first *simWorker
+	s.afterPatch("first", "configmaps", func() { first.kill() })
+	s.child("child", "a", s.secret("o", "a"))
+	first = s.process("first", "a", nil)
+	s.settle(20 * time.Second)
+	s.label(secrets, "o", DrainLabel(simRing), "b")
+	s.settle(20 * time.Second)
+	wants(s, "root when the process has ended", s.ownership(secrets, "o"), "a→b")
+	wants(s, "child when the process has ended", s.ownership(configMaps, "child"), "b")
+}
+
 // TestProcessThatEndsWhenTheChildrenHaveGone: the next process of the shard hands the root over, and knows of children that it has never seen. If the
 // manager has named another target meanwhile, the root rests until they are back.
 func TestProcessThatEndsWhenTheChildrenHaveGone(t *testing.T) {
@@ -100,15 +113,7 @@ func TestProcessThatEndsWhenTheChildrenHaveGone(t *testing.T) {
 		t.Run("then to "+then, func(t *testing.T) {
 			simulate(t, func(s *sim) {
 				s.config()
-				var first *simWorker
-				s.afterPatch("first", "configmaps", func() { first.kill() })
-				s.child("child", "a", s.secret("o", "a"))
-				first = s.process("first", "a", nil)
-				s.settle(20 * time.Second)
-				s.label(secrets, "o", DrainLabel(simRing), "b")
-				s.settle(20 * time.Second)
-				wants(s, "root when the process has ended", s.ownership(secrets, "o"), "a→b")
-				wants(s, "child when the process has ended", s.ownership(configMaps, "child"), "b")
+				s.endsWhenTheChildHasGone()
 				s.label(secrets, "o", DrainLabel(simRing), then)
 				s.process("second", "a", nil)
 				s.settle(time.Minute)
@@ -130,14 +135,7 @@ func TestProcessThatEndsWhenTheChildrenHaveGone(t *testing.T) {
 func TestProcessThatEndsBeforeTheRequestIsWithdrawn(t *testing.T) {
 	simulate(t, func(s *sim) {
 		s.config()
-		var first *simWorker
-		s.afterPatch("first", "configmaps", func() { first.kill() })
-		s.child("child", "a", s.secret("o", "a"))
-		first = s.process("first", "a", nil)
-		s.settle(20 * time.Second)
-		s.label(secrets, "o", DrainLabel(simRing), "b")
-		s.settle(20 * time.Second)
-		wants(s, "child when the process has ended", s.ownership(configMaps, "child"), "b")
+		s.endsWhenTheChildHasGone()
 		s.took()
 		root := s.server.Get(secrets, "ns", "o")
 		patch := drainPatch(root, simRing, "")

@@ -132,9 +132,9 @@ func ownedByNoneOf(ring string, shards []string) labels.Selector {
 }
 
 // ownedByOthers selects the objects that have an owner which is not the shard.
-func ownedByOthers(ring, shard string) string {
+func ownedByOthers(ring, shard string) labels.Selector {
 	not, _ := selecting(OwnerLabel(ring), selection.NotEquals, shard).Requirements()
-	return AnyShard(ring).Add(not...).String()
+	return AnyShard(ring).Add(not...)
 }
 
 // ownedByAnyOf selects the objects of some shards. Names that no label can have are left out.

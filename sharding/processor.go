@@ -110,7 +110,7 @@ func (p *processor) followQueue() {
 // resume looks at every object in the cache as if it had just been seen: the worker has the right to act (again).
 func (p *processor) resume() {
 	p.roster.reset()
-	p.roster.rest(p.drainer.heirlooms())
+	p.roster.rest(p.drainer.inheritedRoots())
 	p.keeper.resume()
 	for _, obj := range p.controller.Informer.GetStore().List() {
 		if m, ok := obj.(metav1.Object); ok {

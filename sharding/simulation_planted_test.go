@@ -27,7 +27,7 @@ const (
 	maxPlantedSeeds = 1000
 	// nearSeeds is how many seeds from the recorded one on are tried, and nearRounds how often: what happens in a seed also depends on how
 	// goroutines interleave.
-	nearSeeds  = 3
+	nearSeeds  = 5
 	nearRounds = 8
 )
 

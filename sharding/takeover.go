@@ -110,7 +110,7 @@ func (t *takeover) selector() string { return ShardSelector(t.ring, t.shard).Str
 // roots gives the roots of one target, as far as they are in the part, to their new owners.
 func (t *takeover) roots(ctx context.Context, targets *targetSet, target *rootTarget, children *childIndex, part uint64) (found int, err error) {
 	writes := &batch{gate: t.gate}
-	var moving []*metav1.PartialObjectMetadata // few: as many as may be in hand-over
+	var moving []*metav1.PartialObjectMetadata // their children may be elsewhere: those in hand-over, and those whose request was withdrawn
 	_, err = t.eachPage(ctx, target.resource, t.selector(), func(page []metav1.PartialObjectMetadata) error {
 		for i := range page {
 			root := &page[i]
@@ -209,7 +209,7 @@ func (t *takeover) alreadyMoved(ctx context.Context, targets *targetSet, moving 
 		wanted[root.UID] = true
 	}
 	for _, resource := range targets.children {
-		_, err := t.eachPage(ctx, resource, ownedByOthers(t.ring, t.shard), func(page []metav1.PartialObjectMetadata) error {
+		_, err := t.eachPage(ctx, resource, ownedByOthers(t.ring, t.shard).String(), func(page []metav1.PartialObjectMetadata) error {
 			for i := range page {
 				controller := metav1.GetControllerOfNoCopy(&page[i])
 				if controller != nil && wanted[controller.UID] {
