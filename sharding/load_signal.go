@@ -108,20 +108,19 @@ type loadReport struct {
 // loadResolution is the step of loads, in thousandths.
 const loadResolution = 20
 
-// report returns the signal in steps. Values that differ from those of the former report by hardly a step stay, so that a load between two
+// report returns the signal in steps, nothing if it is not known. Values that differ from those of the former report by hardly a step stay, so that a load between two
 // steps is not now the one and now the other; and what is nearly nothing is nothing, so that an idle shard has nothing to say.
 func (s loadSignal) report(former loadReport) loadReport {
-	r := loadReport{known: s.known, work: shardv1.ShardWork{
+	if !s.known {
+		return loadReport{}
+	}
+	return loadReport{known: true, load: steady(former.load, s.load), work: shardv1.ShardWork{
 		Busy:            steady(former.work.Busy, s.busy),
 		DonePerMinute:   steadyCount(former.work.DonePerMinute, s.done*60, 6),
 		ErrorsPerMinute: steadyCount(former.work.ErrorsPerMinute, s.errors*60, 6),
 		Waiting:         steadyCount(former.work.Waiting, float64(s.waiting), 10),
 		OldestSeconds:   steadyCount(former.work.OldestSeconds, s.oldest.Seconds(), 5),
 	}}
-	if s.known {
-		r.load = steady(former.load, s.load)
-	}
-	return r
 }
 
 // idle says whether there is nothing that has to be confirmed from time to time.

@@ -188,3 +188,27 @@ func TestSteadyLoadIsWrittenRarely(t *testing.T) {
 		wants(s, "owner", s.ownership(secrets, root.GetName()), "a")
 	})
 }
+
+// TestUnknownLoadIsNotWritten: a shard that does not know its load has nothing to say of it, whatever it works.
+func TestUnknownLoadIsNotWritten(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		s.secret("o", "a")
+		tired := atomic.Bool{}
+		s.worker("a", func(ctx context.Context, _ types.NamespacedName) (Result, error) {
+			pause(ctx, time.Second)
+			tired.Store(!tired.Load())
+			if tired.Load() {
+				return Result{RequeueAfter: 20 * time.Second}, nil
+			}
+			return Result{RequeueAfter: time.Second}, nil
+		}, func(o *WorkerOptions, _ *Controller) { o.Load = math.NaN })
+		s.settle(time.Minute)
+		writes := s.reports("a")
+		s.settle(time.Hour)
+		if n := writes(); n > 30 { // what its slots carry changes now and then
+			t.Errorf("%d writes in an hour, want a few", n)
+		}
+		wants(s, "load", s.load("a"), "unknown")
+	})
+}

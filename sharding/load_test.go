@@ -85,7 +85,7 @@ func TestLoadReportsInSteps(t *testing.T) {
 	if r = (loadSignal{known: true, load: 0.009, done: 0.005}).report(r); !r.idle() || r.work != (shardv1.ShardWork{}) {
 		t.Errorf("when it is over: %+v, want nothing", r)
 	}
-	if r = (loadSignal{load: 3}).report(r); r.known || !r.load.IsZero() {
+	if r = (loadSignal{load: 3, busy: 1, done: 40}).report(first); r != (loadReport{}) {
 		t.Errorf("unknown: %+v", r)
 	}
 }
