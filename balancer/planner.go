@@ -75,6 +75,7 @@ func NewPlanner(o PlannerOptions) (*Planner, error) {
 //
 // It returns the plan and the memory for the next round, which takes the plan for carried out unless it is a dry run; the memory that was
 // passed in is unchanged. The same arguments give the same plan in every process. Wrong input is an error that names the field; then nothing moves and the memory is the former one.
+// Where nothing may be decided, the loads of the slots are not looked at.
 func (p *Planner) Slots(m Memory, in Round, r *ring.Ring, slots []SlotLoad) (Plan, Memory, error) {
 	if len(slots) != r.Slots() {
 		return invalid(m, fmt.Errorf("balancer: Slots: %d loads for %d slots, there must be one for each", len(slots), r.Slots()))
@@ -83,12 +84,16 @@ func (p *Planner) Slots(m Memory, in Round, r *ring.Ring, slots []SlotLoad) (Pla
 	if err != nil {
 		return invalid(m, err)
 	}
-	if err := s.addSlots(r, slots); err != nil {
-		return invalid(m, err)
-	}
 	former := m
 	if m.slots != r.Slots() {
 		m.slots, m.movedSlots = r.Slots(), nil
+	}
+	s.only(r)
+	if reason, text := s.blocked(in); reason != "" {
+		return Plan{Reason: reason, Text: text}, m.interrupted(), nil
+	}
+	if err := s.addSlots(r, slots); err != nil {
+		return invalid(former, err)
 	}
 	s.cooling = m.coolingSlots(in.Now.Add(-p.cooldown), p.cooldown)
 	plan, next := p.plan(m, in, s)
@@ -112,6 +117,9 @@ func (p *Planner) Objects(m Memory, in Round, objects []ObjectLoad) (Plan, Memor
 	if err != nil {
 		return invalid(m, err)
 	}
+	if reason, text := s.blocked(in); reason != "" {
+		return Plan{Reason: reason, Text: text}, m.interrupted(), nil
+	}
 	if err := s.addObjects(objects); err != nil {
 		return invalid(m, err)
 	}
@@ -134,12 +142,9 @@ func invalid(m Memory, err error) (Plan, Memory, error) {
 	return Plan{Reason: PlanInvalid, Text: err.Error()}, m, err
 }
 
-// plan is the part that does not depend on what is moved. Units are numbered; the numbers are in Move.Slot.
+// plan is the part that does not depend on what is moved, in a round in which something may be. Units are numbered; the numbers are in Move.Slot.
 func (p *Planner) plan(m Memory, in Round, s *scene) (Plan, Memory) {
 	plan := Plan{}
-	if plan.Reason, plan.Text = s.blocked(in); plan.Reason != "" {
-		return plan, m.interrupted()
-	}
 	s.measure(&plan)
 	m = m.observed(s)
 	over, under := s.outside(p.tolerance)

@@ -171,7 +171,9 @@ func TestPlannerBadInput(t *testing.T) {
 	}
 	slots := make([]SlotLoad, r.Slots())
 	slots[70].Objects = -1
-	if _, _, err := p.Slots(Memory{}, Round{Shards: numbered(2)}, r, slots); err == nil || !strings.Contains(err.Error(), "Slots[70].Objects") {
+	shards := numbered(2)
+	shards[0].LoadKnown, shards[1].LoadKnown = true, true
+	if _, _, err := p.Slots(Memory{}, Round{Shards: shards}, r, slots); err == nil || !strings.Contains(err.Error(), "Slots[70].Objects") {
 		t.Errorf("a negative number of objects: %v", err)
 	}
 	if plan, _, err := p.Slots(Memory{}, Round{}, nil, nil); err != nil || plan.Reason != PlanTooFewShards {

@@ -27,9 +27,13 @@ func (s *scene) ownerOf(slot int) string {
 	}
 }
 
+// only leaves out the shards that are no members of the ring.
+func (s *scene) only(r *ring.Ring) {
+	s.active = slices.DeleteFunc(s.active, func(i int) bool { return !r.Has(s.parties[i].ID) })
+}
+
 func (s *scene) addSlots(r *ring.Ring, slots []SlotLoad) error {
 	s.ring, s.owner = r, make([]int32, len(slots))
-	s.active = slices.DeleteFunc(s.active, func(i int) bool { return !r.Has(s.parties[i].ID) })
 	for i := range s.owner {
 		s.owner[i] = nobody
 	}
@@ -46,7 +50,13 @@ func (s *scene) addSlots(r *ring.Ring, slots []SlotLoad) error {
 		s.parties[i].ranges = len(claim.Ranges)
 		for _, g := range claim.Ranges {
 			first, last := r.Slot(uint64(g.Start)<<32), r.Slot(uint64(g.End)<<32)
-			s.parties[i].units = slices.Grow(s.parties[i].units, last-first+1)
+			full := 0
+			for _, l := range slots[first : last+1] {
+				if l.Objects != 0 || l.Work != 0 {
+					full++
+				}
+			}
+			s.parties[i].units = slices.Grow(s.parties[i].units, full)
 			known := len(s.parties[i].units)
 			for slot := first; slot <= last; slot++ {
 				s.owner[slot] = int32(i)

@@ -64,6 +64,15 @@ func (e slotEntry) work() float64 {
 	return math.Exp2((float64(e.level) - maxLevel) / levelsPerTwice)
 }
 
+// objects is how many objects all slots have.
+func (r slotReport) objects() int64 {
+	n := int64(0)
+	for _, e := range r.entries {
+		n += int64(e.objects)
+	}
+	return n
+}
+
 // encode returns the report as text. When it is too long for one, it divides the hash space into fewer slots.
 func (r slotReport) encode() string {
 	for {

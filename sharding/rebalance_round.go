@@ -23,6 +23,7 @@ type rebalancer struct {
 	last       balancer.Plan
 	lastAt     time.Time
 	errands    errands
+	slots      []balancer.SlotLoad // of the last round, for the next
 
 	imbalance, largest float64 // as of the last round in which they were known
 }
@@ -150,7 +151,8 @@ func (r *rebalancer) planSlots(in balancer.Round, facts []shardFact, table *ring
 		s := &in.Shards[i]
 		s.LoadKnown = s.LoadKnown && !missing[s.ID]
 	}
-	plan, memory, err := r.planner.Slots(r.memory, in, table, slotLoadsOf(table, reports))
+	r.slots = slotLoadsOf(table, reports, r.slots)
+	plan, memory, err := r.planner.Slots(r.memory, in, table, r.slots)
 	r.memory = memory
 	return plan, err
 }
@@ -199,20 +201,29 @@ func (c *ringController) slotsForRegroup(facts []shardFact, members membership) 
 			return nil
 		}
 	}
-	slots := slotLoadsOf(c.table, reports)
-	if !upToDate(c.table, slots, facts) {
+	objects := int64(0)
+	for _, report := range reports {
+		objects += report.objects()
+	}
+	if objects < fewObjects*int64(c.table.Len()) {
+		return nil // regroupLoads would come to the same, after a look at all slots
+	}
+	c.rebalance.slots = slotLoadsOf(c.table, reports, c.rebalance.slots)
+	if !upToDate(c.table, c.rebalance.slots, facts) {
 		return nil
 	}
-	return regroupLoads(c.table, slots, members.shards)
+	return regroupLoads(c.table, c.rebalance.slots, members.shards)
 }
 
 // upToDate says whether the reports are about the objects that the shards have now. They are written now and then, and while a ring fills, or just
 // after objects have moved, what they leave out would look as if it were no work.
 func upToDate(table *ring.Ring, slots []balancer.SlotLoad, facts []shardFact) bool {
 	reported := map[string]int64{}
-	for slot, owner := range ownersOf(table) {
-		reported[owner] += slots[slot].Objects
-	}
+	eachRange(table, slots, func(shard string, _ int, owned []balancer.SlotLoad) {
+		for _, l := range owned {
+			reported[shard] += l.Objects
+		}
+	})
 	for _, f := range facts {
 		if !table.Has(f.id) {
 			continue

@@ -2,15 +2,18 @@ package sharding
 
 import (
 	"math/bits"
+	"slices"
 
 	"github.com/shard-io/shard-controller/balancer"
 	"github.com/shard-io/shard-controller/ring"
 )
 
 // slotLoadsOf puts together what the shards report on their slots, for the slots of the table. What a shard reports on slots that are not its
-// own by the table is left out: it is on its way, or on its way back.
-func slotLoadsOf(table *ring.Ring, reports map[string]slotReport) []balancer.SlotLoad {
-	loads := make([]balancer.SlotLoad, table.Slots())
+// own by the table is left out: it is on its way, or on its way back. The result is in former, if there is enough room: most slots are empty, and a
+// manager asks again and again.
+func slotLoadsOf(table *ring.Ring, reports map[string]slotReport, former []balancer.SlotLoad) []balancer.SlotLoad {
+	loads := slices.Grow(former[:0], table.Slots())[:table.Slots()]
+	clear(loads)
 	tableBits := bits.TrailingZeros(uint(table.Slots()))
 	owns := func(shard string, slot int) bool { return table.Owner(uint64(slot)<<(64-tableBits)) == shard }
 	for shard, report := range reports {
@@ -83,45 +86,53 @@ func regroupLoads(table *ring.Ring, slots []balancer.SlotLoad, shards []balancer
 		}
 	}
 	objects := int64(0)
-	owner := ownersOf(table)
-	for slot, l := range slots {
-		if h := byShard[owner[slot]]; h != nil {
-			h.objects += l.Objects
-			h.work += l.Work
-		}
+	for _, l := range slots {
 		objects += l.Objects
 	}
 	if objects < fewObjects*int64(table.Len()) {
 		return nil
 	}
-	byLoad := known && total > 0 && total/weights >= busyEnough
 	counts := make([]balancer.SlotLoad, len(slots))
+	count := func(slot int, part float64) {
+		counts[slot] = balancer.SlotLoad{Objects: slots[slot].Objects, Work: (1-evenPart)*part + evenPart/float64(len(slots))}
+	}
 	for slot, l := range slots {
-		part := float64(l.Objects) / float64(objects)
-		if h := byShard[owner[slot]]; byLoad && h != nil {
-			switch {
-			case h.work > 0:
-				part = l.Work / h.work * h.load / total
-			case h.objects > 0:
-				part = float64(l.Objects) / float64(h.objects) * h.load / total
+		count(slot, float64(l.Objects)/float64(objects))
+	}
+	if !known || total == 0 || total/weights < busyEnough {
+		return counts
+	}
+	eachRange(table, slots, func(shard string, _ int, owned []balancer.SlotLoad) {
+		if h := byShard[shard]; h != nil {
+			for _, l := range owned {
+				h.objects += l.Objects
+				h.work += l.Work
 			}
 		}
-		counts[slot] = balancer.SlotLoad{Objects: l.Objects, Work: (1-evenPart)*part + evenPart/float64(len(slots))}
-	}
+	})
+	eachRange(table, slots, func(shard string, first int, owned []balancer.SlotLoad) {
+		h := byShard[shard]
+		for i, l := range owned {
+			switch {
+			case h == nil:
+			case h.work > 0:
+				count(first+i, l.Work/h.work*h.load/total)
+			case h.objects > 0:
+				count(first+i, float64(l.Objects)/float64(h.objects)*h.load/total)
+			}
+		}
+	})
 	return counts
 }
 
-// ownersOf returns the owner of every slot.
-func ownersOf(table *ring.Ring) []string {
-	owners := make([]string, table.Slots())
+// eachRange visits the slots that somebody owns, range by range.
+func eachRange(table *ring.Ring, slots []balancer.SlotLoad, visit func(shard string, first int, owned []balancer.SlotLoad)) {
 	for _, claim := range table.Claims() {
 		for _, r := range claim.Ranges {
-			for slot := table.Slot(uint64(r.Start) << 32); slot <= table.Slot(uint64(r.End)<<32); slot++ {
-				owners[slot] = claim.ID
-			}
+			first, last := table.Slot(uint64(r.Start)<<32), table.Slot(uint64(r.End)<<32)
+			visit(claim.ID, first, slots[first:last+1])
 		}
 	}
-	return owners
 }
 
 // isWhole says whether every slot of the table has an owner.

@@ -46,7 +46,7 @@ func TestSlotLoadsOf(t *testing.T) {
 		{"a stranger", map[string]slotReport{"x": {4, []slotEntry{{1, 3, full}}}}, ""},
 	} {
 		var got []string
-		for slot, l := range slotLoadsOf(quarters(t), c.reports) {
+		for slot, l := range slotLoadsOf(quarters(t), c.reports, nil) {
 			if l != (balancer.SlotLoad{}) {
 				got = append(got, fmt.Sprintf("%d:%d/%.2f", slot, l.Objects, l.Work))
 			}
