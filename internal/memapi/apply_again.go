@@ -46,7 +46,7 @@ func (f *fieldManagers) again(key appliedKey, old *object, config map[string]any
 	for _, c := range changes {
 		for i, e := range entries {
 			fields, _ := e.(map[string]any)["fieldsV1"].(map[string]any)
-			if owns(fields, c.path) != (i == at) {
+			if owned, whole := owns(fields, c.path); owned != (i == at) || owned && c.list && !whole {
 				return nil, false
 			}
 		}
@@ -103,10 +103,11 @@ type step struct {
 type valueChange struct {
 	path  []step
 	value any
+	list  bool // which must be one that is owned as a whole
 }
 
-// valuesChanged appends where b differs from a, if it has the same fields: the same keys, lists that are equal or have items of
-// the same types in the same order, and scalars.
+// valuesChanged appends where b differs from a, if it has the same fields: the same keys, scalars, lists that have items of the same types in the
+// same order, and other lists.
 func valuesChanged(list []valueChange, path []step, a, b map[string]any) ([]valueChange, bool) {
 	if len(a) != len(b) {
 		return nil, false
@@ -139,18 +140,17 @@ func valueChanged(list []valueChange, path []step, x, y any) ([]valueChange, boo
 		if reflect.DeepEqual(x, y) {
 			return list, true
 		}
-		if !isList || len(x) != len(y) {
+		if !isList || len(x) == 0 || len(y) == 0 {
 			return nil, false
+		}
+		if !sameTypes(x, y) {
+			return append(list, valueChange{path, y, true}), true
 		}
 		for i := range x {
 			a, _ := x[i].(map[string]any)
 			b, _ := y[i].(map[string]any)
-			of := stringAt(a, "type")
-			if of == "" || of != stringAt(b, "type") {
-				return nil, false
-			}
 			var ok bool
-			if list, ok = valuesChanged(list, append(path[:len(path):len(path)], step{of, true}), a, b); !ok {
+			if list, ok = valuesChanged(list, append(path[:len(path):len(path)], step{stringAt(a, "type"), true}), a, b); !ok {
 				return nil, false
 			}
 		}
@@ -160,13 +160,22 @@ func valueChanged(list []valueChange, path []step, x, y any) ([]valueChange, boo
 		return nil, false
 	}
 	if x != y {
-		list = append(list, valueChange{path, y})
+		list = append(list, valueChange{path, y, false})
 	}
 	return list, true
 }
 
-// owns says whether fieldsV1 has the path, or one above it as a whole.
-func owns(fields map[string]any, path []step) bool {
+// sameTypes says whether two lists have items of the same types in the same order.
+func sameTypes(x, y []any) bool {
+	return slices.EqualFunc(x, y, func(x, y any) bool {
+		a, _ := x.(map[string]any)
+		b, _ := y.(map[string]any)
+		return stringAt(a, "type") != "" && stringAt(a, "type") == stringAt(b, "type")
+	})
+}
+
+// owns says whether fieldsV1 has the path, or one above it as a whole; and whether that is all that it has there.
+func owns(fields map[string]any, path []step) (owned, whole bool) {
 	for _, s := range path {
 		name := "f:" + s.key
 		if s.inList {
@@ -175,24 +184,24 @@ func owns(fields map[string]any, path []step) bool {
 		}
 		next, has := fields[name].(map[string]any)
 		if !has {
-			return false
+			return false, false
 		}
 		if len(next) == 0 {
-			return true
+			return true, true
 		}
 		fields = next
 	}
-	return true
+	return true, false
 }
 
 // withValue copies tree as far as it changes when the value at the path is replaced. It says whether that changes anything, and whether
-// the path leads to a scalar at all.
+// the path leads to a value of the same type at all.
 func withValue(tree any, path []step, value any) (next any, changed, found bool) {
 	if len(path) == 0 {
 		if reflect.TypeOf(tree) != reflect.TypeOf(value) {
 			return nil, false, false
 		}
-		return value, tree != value, true
+		return value, !reflect.DeepEqual(tree, value), true
 	}
 	s := path[0]
 	if !s.inList {

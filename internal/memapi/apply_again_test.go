@@ -56,6 +56,9 @@ func randomStatus(r *rand.Rand) map[string]any {
 	if r.IntN(20) == 0 {
 		status["podIPs"] = []any{map[string]any{"ip": fmt.Sprint(r.IntN(2))}}
 	}
+	if r.IntN(40) > 0 { // this list is atomic, the one above has keys
+		status["hostIPs"] = []any{map[string]any{"ip": fmt.Sprint(r.IntN(2))}, map[string]any{"ip": fmt.Sprint(r.IntN(2))}}[:1+r.IntN(2)]
+	}
 	var conditions []any
 	for _, kind := range []string{"Ready", "Drained"} {
 		if r.IntN(16) > 0 {
@@ -72,7 +75,7 @@ func randomStatus(r *rand.Rand) map[string]any {
 // they must not differ in anything.
 func TestAppliesAgain(t *testing.T) {
 	short := 0
-	for seed := range uint64(16) {
+	for seed := range uint64(24) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
 			fast, slow := newApplier(t, true), newApplier(t, false)

@@ -99,7 +99,7 @@ func (c *Client) RoundTrip(hr *http.Request) (*http.Response, error) {
 	if c.lens.In != nil && rep.watch == nil {
 		rep.body = c.lens.In(r, rep.body)
 	}
-	return rep.http(hr), nil
+	return rep.http(hr, c.server.mediaType(r)), nil
 }
 
 // exchange takes a request to the server and the answer back, through everything that can go wrong.

@@ -40,7 +40,7 @@ func (c *Client) deliver(hr *http.Request, r *Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rep.http(hr), nil
+	return rep.http(hr, c.server.mediaType(r)), nil
 }
 
 // reaches says whether request and answer would pass now, without waiting for anything.

@@ -98,11 +98,11 @@ func one(code int, o *object, f form) reply {
 }
 
 // http makes the response that a transport returns.
-func (rep reply) http(hr *http.Request) *http.Response {
+func (rep reply) http(hr *http.Request, contentType string) *http.Response {
 	resp := &http.Response{
 		Status:     strconv.Itoa(rep.code) + " " + http.StatusText(rep.code),
 		StatusCode: rep.code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header:  http.Header{"Content-Type": {"application/json"}, "Cache-Control": {"no-cache, private"}},
+		Header:  http.Header{"Content-Type": {contentType}, "Cache-Control": {"no-cache, private"}},
 		Request: hr,
 	}
 	if rep.watch != nil {

@@ -177,9 +177,9 @@ func (t *table) encodeList(meta metav1.ListMeta, items []*object, f form) (reply
 		if i > 0 {
 			body = append(body, ',')
 		}
-		body = o.encode(body, item)
+		body = o.encode(append(body, '\n'), item) // a line each: see Codecs
 	}
-	return reply{code: http.StatusOK, body: append(body, "]}\n"...)}, nil
+	return reply{code: http.StatusOK, body: append(body, "\n]}\n"...)}, nil
 }
 
 func parseRV(text string) (int64, error) {

@@ -31,6 +31,8 @@ type Options struct {
 	// StrictNamespaces refuses objects in namespaces that do not exist or are going, as the real
 	// server does; it needs the resource namespaces.
 	StrictNamespaces bool
+	// ManyReaders makes answers and watches cheaper to read for clients with the codecs of Codecs. No others can be used then.
+	ManyReaders bool
 	// TypeConverters give server-side apply the schemas of groups, by group name: without one, lists of
 	// a custom resource are atomic. Built-in kinds need none.
 	TypeConverters map[string]managedfields.TypeConverter
