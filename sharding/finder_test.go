@@ -3,6 +3,8 @@ package sharding
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,4 +50,37 @@ func TestPagesAreFetchedAhead(t *testing.T) {
 		wants(s, "error of the visitor", err, enough)
 		wants(s, "pages visited", visits, 1)
 	})
+}
+
+// TestFindersRelyOnTheirWatchForALease: what is found by watches is listed anew as often as an object may be without a live owner, and
+// no more often than every 45 s.
+func TestFindersRelyOnTheirWatchForALease(t *testing.T) {
+	for _, c := range []struct {
+		lease       time.Duration
+		least, most int // lists in 40 minutes, with a jitter of a fifth
+	}{{15 * time.Second, 44, 54}, {4 * time.Minute, 8, 11}} {
+		t.Run(c.lease.String(), func(t *testing.T) {
+			simulate(t, func(s *sim) {
+				s.config()
+				s.edit(configs, simNamespace, simRing, set(c.lease.String(), "spec", "healthCheckInterval"))
+				var lists atomic.Int64
+				s.wrap = func(_ string, next http.RoundTripper) http.RoundTripper {
+					return roundTripper(func(r *http.Request) (*http.Response, error) {
+						if r.URL.Query().Get("labelSelector") == DrainLabel(simRing) && r.URL.Query().Get("watch") == "" {
+							lists.Add(1)
+						}
+						return next.RoundTrip(r)
+					})
+				}
+				s.runManager("m")
+				s.worker("a", nil)
+				s.settle(10 * time.Minute)
+				lists.Store(0)
+				s.settle(40 * time.Minute)
+				if n := int(lists.Load()); n < c.least || n > c.most {
+					t.Errorf("%d lists of what is on its way in 40 minutes, want %d to %d", n, c.least, c.most)
+				}
+			})
+		})
+	}
 }

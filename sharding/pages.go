@@ -1,7 +1,6 @@
 package sharding
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -37,29 +36,32 @@ func (l listing) each(ctx context.Context, visit func([]metav1.PartialObjectMeta
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	defer cancel()
-	ask := func(from string) <-chan pageAnswer {
-		next := make(chan pageAnswer, 1)
-		asking.Go(func() {
-			list, err := l.page(ctx, from)
-			next <- pageAnswer{list, err}
-		})
-		return next
+	list, err := l.page(ctx, "")
+	if err != nil {
+		return "", err
 	}
-	version := ""
-	for next := ask(""); next != nil; {
+	version := list.ResourceVersion
+	for {
+		next := make(chan pageAnswer, 1)
+		more := list.Continue
+		if more != "" {
+			asking.Go(func() {
+				list, err := l.page(ctx, more)
+				next <- pageAnswer{list, err}
+			})
+		}
+		if err := visit(list.Items); err != nil {
+			return "", err
+		}
+		if more == "" {
+			return version, nil
+		}
 		page := <-next
 		if page.err != nil {
 			return "", page.err
 		}
-		version = cmp.Or(version, page.list.ResourceVersion)
-		if next = nil; page.list.Continue != "" {
-			next = ask(page.list.Continue)
-		}
-		if err := visit(page.list.Items); err != nil {
-			return "", err
-		}
+		list = page.list
 	}
-	return version, nil
 }
 
 func (l listing) page(ctx context.Context, from string) (*metav1.PartialObjectMetadataList, error) {

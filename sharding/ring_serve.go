@@ -34,11 +34,19 @@ type servedFinders struct {
 const (
 	// resolveAgain is how often the API server is asked for a target that it does not serve.
 	resolveAgain = 10 * time.Second
-	// findAgain bounds how old the last list of unowned objects gets: it is the audit of promise P3.
+	// findAgain bounds how old the last list of unowned objects gets, which is the audit of promise P3, where leases are not longer.
 	findAgain = 45 * time.Second
 	// findSoon is the same while there are unowned objects.
 	findSoon = 5 * time.Second
 )
+
+// findAgain is how long a finder that has found nothing relies on its watch: for as long as an object may be without a live owner anyway.
+func (c *ringController) findAgain() time.Duration {
+	if settings := c.audit.settings.Load(); settings != nil {
+		return max(findAgain, settings.timing.LeaseDuration)
+	}
+	return findAgain
+}
 
 // resolveTargets brings the targets up to date with the ShardConfig. It returns when to try again.
 func (c *ringController) resolveTargets(ctx context.Context, config *shardv1.ShardConfig, problems *ringProblems) time.Duration {
@@ -174,7 +182,7 @@ func (c *ringController) rootFinders(targets *targetSet, live []string) ([]*find
 			if count > 0 {
 				return findSoon
 			}
-			return findAgain
+			return c.findAgain()
 		}
 		f.failed = func(err error) { once(); c.noteError(f.resource, err) }
 		finders = append(finders, f)
@@ -197,7 +205,7 @@ func (c *ringController) childFinders(targets *targetSet, live []string) ([]*fin
 		f.listed = func(time.Time, int) time.Duration {
 			once()
 			c.noteSuccess(f.resource)
-			return findAgain
+			return c.findAgain()
 		}
 		f.failed = func(err error) { once(); c.noteError(f.resource, err) }
 		finders = append(finders, f)
@@ -218,7 +226,7 @@ func (c *ringController) drainFinders(targets *targetSet) []*finder {
 		}
 		f.listed = func(begun time.Time, _ int) time.Duration {
 			c.flight.prune(target.resource, begun)
-			return findAgain
+			return c.findAgain()
 		}
 		f.failed = func(err error) { c.noteError(f.resource, err) }
 		finders = append(finders, f)

@@ -53,7 +53,7 @@ func (c *ringController) refusalFinders(targets *targetSet) []*finder {
 			}
 			return true
 		}
-		f.listed = func(time.Time, int) time.Duration { return findAgain }
+		f.listed = func(time.Time, int) time.Duration { return c.findAgain() }
 		f.failed = func(err error) { c.noteError(f.resource, err) }
 		finders = append(finders, f)
 	}
