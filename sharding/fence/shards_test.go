@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -129,6 +130,10 @@ func TestWorkersKeepToTheirShard(t *testing.T) {
 		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: ns, Name: "worker"}},
 	}, metav1.CreateOptions{})
 	must(err)
+	must(wait.PollUntilContextCancel(ctx, 20*time.Millisecond, true, func(ctx context.Context) (bool, error) { // the API server hears of it by a watch
+		_, err := members["w-0"].kube.CoordinationV1().Leases(ns).Get(ctx, "w-0", metav1.GetOptions{})
+		return err == nil, nil
+	}))
 
 	config := auditor()
 	config.Namespace = ns
