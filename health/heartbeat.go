@@ -78,6 +78,7 @@ type Heartbeat struct {
 	timing   atomic.Int64 // lease duration
 	nudge    chan struct{}
 	without  atomic.Pointer[string] // why the last attempt did not get the Lease
+	resumed  atomic.Bool
 
 	run      sync.Mutex    // held by Run, Release and Delete
 	ran      bool          // guarded by run
@@ -108,6 +109,12 @@ func NewHeartbeat(client coordinationv1client.LeasesGetter, o HeartbeatOptions) 
 // Identity is the holder identity that this Heartbeat writes: the shardId, an
 // underscore, and a nonce that no other Heartbeat has.
 func (h *Heartbeat) Identity() string { return h.identity }
+
+// Resumed says whether, as of the last renewal, a manager had begun to give the
+// objects of the shard away, and not come to the end as far as can be known:
+// children may be elsewhere while their roots are not. It is to be asked before
+// OnActive lets anything act; it stays true for as long as the Lease exists.
+func (h *Heartbeat) Resumed() bool { return h.resumed.Load() }
 
 // Active says whether this process may act for the shard now. It takes no lock,
 // allocates nothing, and looks at the monotonic clock: a process that was
@@ -227,6 +234,7 @@ func (h *Heartbeat) attempt(ctx context.Context, c *claim) error {
 	switch {
 	case err == nil:
 		h.without.Store(c.waiting())
+		h.resumed.Store(c.last != nil && takeoverBegun(c.last))
 		return nil
 	case errors.Is(err, ErrForeignLease), errors.Is(err, errWentBack):
 		return err

@@ -21,7 +21,16 @@ const (
 	// taken from a shard. No shard's identity can begin with it: a shardId has
 	// no slash.
 	ManagerPrefix = "manager/"
+
+	// takeoverAnnotation is on a Lease from when a manager begins to give the
+	// objects of the shard away. It goes with the Lease, which is deleted when
+	// that has come to its end.
+	takeoverAnnotation = "shard.io/takeover"
 )
+
+// takeoverBegun says whether somebody has begun to give the objects of the shard
+// away, and is not known to have come to the end.
+func takeoverBegun(l *coordinationv1.Lease) bool { return l.Annotations[takeoverAnnotation] != "" }
 
 // Record is what of a Lease matters to the protocol. The times in it are
 // another machine's: they are compared for being equal and for nothing else.

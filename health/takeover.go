@@ -23,6 +23,15 @@ func (t *Tracker) Held(id string) bool {
 	return time.Since(t.base) < t.held[id]
 }
 
+// Resumed says of a shard whose Lease this manager has taken whether somebody had
+// begun to give its objects away before, as far as can be known, and not come to
+// the end: children may be elsewhere while their roots are not.
+func (t *Tracker) Resumed(id string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.resumed[id]
+}
+
 // TakeOver takes the Lease of a shard that is Dead or Released, so that it can
 // not be renewed by the shard and its objects can be moved. It is a
 // compare-and-swap on the record that the verdict was about; for a shard
@@ -91,14 +100,22 @@ func (t *Tracker) take(ctx context.Context, id string, old *coordinationv1.Lease
 	timing, sent := t.currentTiming(), time.Now()
 	request, cancel := context.WithTimeout(ctx, timing.RequestTimeout())
 	defer cancel()
+	if old == nil || RecordOf(old).Holder != t.holder {
+		t.mu.Lock()
+		t.resumed[id] = old == nil || takeoverBegun(old)
+		t.mu.Unlock()
+	}
 	var written *coordinationv1.Lease
 	var err error
 	if old == nil {
-		blank := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
-			Namespace: t.options.Namespace, Name: id, Labels: map[string]string{RingLabel: t.options.Ring}}}
-		written, err = t.leases.Create(request, hold(blank, t.holder, timing, sent), metav1.CreateOptions{})
+		next := hold(&coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
+			Namespace: t.options.Namespace, Name: id, Labels: map[string]string{RingLabel: t.options.Ring}}}, t.holder, timing, sent)
+		next.Annotations = map[string]string{takeoverAnnotation: "begun"}
+		written, err = t.leases.Create(request, next, metav1.CreateOptions{})
 	} else {
-		written, err = t.leases.Update(request, hold(old, t.holder, timing, sent), metav1.UpdateOptions{})
+		next := hold(old, t.holder, timing, sent)
+		metav1.SetMetaDataAnnotation(&next.ObjectMeta, takeoverAnnotation, "begun")
+		written, err = t.leases.Update(request, next, metav1.UpdateOptions{})
 	}
 	if err != nil {
 		t.ReportWrite(err)

@@ -99,6 +99,7 @@ type Tracker struct {
 	entries  map[string]*entry
 	gone     map[string]tombstone
 	held     map[string]time.Duration // until when we hold it, since base
+	resumed  map[string]bool          // see Resumed
 	sequence int64                    // counts what watches and own writes brought
 	synced   bool
 	watching bool
@@ -151,6 +152,7 @@ func NewTracker(client coordinationv1client.LeasesGetter, o TrackerOptions) (*Tr
 		entries:  map[string]*entry{},
 		gone:     map[string]tombstone{},
 		held:     map[string]time.Duration{},
+		resumed:  map[string]bool{},
 		writing:  map[string]chan struct{}{},
 	}
 	t.snapshot.Store(&Snapshot{Frozen: true, Hold: HoldDisconnected, Reason: reason(Verdict{Hold: HoldDisconnected}, o.Timing)})

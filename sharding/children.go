@@ -3,6 +3,7 @@ package sharding
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -46,14 +47,10 @@ func (l *childListing) wait(ctx context.Context, root types.UID) ([]*childObject
 
 // familyOf is for when the turn of an object has come. There is no listing yet, and complete says that none is needed: there is a known child of
 // each resource, and to write it will tell.
-func (d *drainer) familyOf(key types.NamespacedName, followed *followed) (f family, complete bool) {
+func (d *drainer) familyOf(root types.UID, followed *followed) (f family, complete bool) {
 	f.followed, complete = followed, followed != nil
-	root := d.p.cached(key)
-	if root == nil {
-		return f, false
-	}
 	for _, resource := range d.p.target.controlled {
-		known := followed.known(resource, map[types.UID]bool{root.GetUID(): true})
+		known := followed.known(resource, map[types.UID]bool{root: true})
 		for _, child := range known {
 			f.known = append(f.known, &childObject{resource, child})
 		}
@@ -106,8 +103,8 @@ func (d *drainer) others(ctx context.Context, root metav1.Object, followed *foll
 
 // childrenOf returns those children of the given roots that exist when it is called and that this shard owns, by the UID of their root. It lists
 // all that this shard owns of the target's controlled resources, and says so, unless it has followed them.
-func (d *drainer) childrenOf(ctx context.Context, roots []types.NamespacedName) (children map[types.UID][]*childObject, listed bool, err error) {
-	wanted, namespace := d.uidsOf(roots), commonNamespace(roots)
+func (d *drainer) childrenOf(ctx context.Context, roots map[types.UID]types.NamespacedName) (children map[types.UID][]*childObject, listed bool, err error) {
+	wanted, namespace := uidsOf(roots), commonNamespace(slices.Collect(maps.Values(roots)))
 	children = map[types.UID][]*childObject{}
 	for _, resource := range d.p.target.controlled {
 		if now, ok := d.kin.used(namespace).children(ctx, resource, wanted); ok {
@@ -143,12 +140,10 @@ func (d *drainer) list(ctx context.Context, resource schema.GroupVersionResource
 	return count, nil
 }
 
-func (d *drainer) uidsOf(roots []types.NamespacedName) map[types.UID]bool {
-	uids := map[types.UID]bool{}
-	for _, key := range roots {
-		if root := d.p.cached(key); root != nil {
-			uids[root.GetUID()] = true
-		}
+func uidsOf(roots map[types.UID]types.NamespacedName) map[types.UID]bool {
+	uids := make(map[types.UID]bool, len(roots))
+	for uid := range roots {
+		uids[uid] = true
 	}
 	return uids
 }

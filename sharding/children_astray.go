@@ -84,10 +84,18 @@ func (d *drainer) inheritedRoots() []types.NamespacedName {
 }
 
 // inherit is told, before this process acts, which roots the shard has, and which of them are an inheritance.
-func (d *drainer) inherit(ours map[types.UID]bool, moving map[types.UID]types.NamespacedName) {
+func (d *drainer) inherit(ours, moving map[types.UID]types.NamespacedName) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	maps.DeleteFunc(d.lent, func(root types.UID, _ []*childObject) bool { return !ours[root] })
+	maps.DeleteFunc(d.lent, func(root types.UID, _ []*childObject) bool {
+		_, has := ours[root]
+		return !has
+	})
+	maps.DeleteFunc(d.returned, func(root types.UID, _ versions) bool {
+		_, has := ours[root]
+		return !has
+	})
+	d.returning.Store(int64(len(d.returned)))
 	d.inherited = nil
 	if len(moving) > 0 && len(d.p.target.controlled) > 0 {
 		d.inherited = &inheritance{moving}
@@ -102,16 +110,9 @@ func (d *drainer) learn(ctx context.Context) error {
 	if inherited == nil {
 		return nil
 	}
-	away, wanted := map[types.UID][]*childObject{}, make(map[types.UID]bool, len(inherited.roots))
-	for uid := range inherited.roots {
-		wanted[uid] = true
-	}
-	namespace := commonNamespace(slices.Collect(maps.Values(inherited.roots)))
-	others := ownedByOthers(d.p.w.options.Ring, d.p.w.options.ID).String()
-	for _, resource := range d.p.target.controlled {
-		if _, err := d.list(ctx, resource, namespace, others, wanted, away); err != nil {
-			return err
-		}
+	away, err := d.away(ctx, inherited.roots)
+	if err != nil {
+		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -123,6 +124,53 @@ func (d *drainer) learn(ctx context.Context) error {
 	}
 	d.inherited = nil
 	return nil
+}
+
+// away returns the children of roots of this shard that other shards have.
+func (d *drainer) away(ctx context.Context, roots map[types.UID]types.NamespacedName) (map[types.UID][]*childObject, error) {
+	away, wanted := map[types.UID][]*childObject{}, uidsOf(roots)
+	namespace := commonNamespace(slices.Collect(maps.Values(roots)))
+	others := ownedByOthers(d.p.w.options.Ring, d.p.w.options.ID).String()
+	for _, resource := range d.p.target.controlled {
+		if _, err := d.list(ctx, resource, namespace, others, wanted, away); err != nil {
+			return nil, err
+		}
+	}
+	return away, nil
+}
+
+// cameBack notes that a root stays, and the versions of its children. Some may have been away a moment ago.
+func (d *drainer) cameBack(root types.UID, children []*childObject) {
+	awaited := versions{}
+	for _, child := range children {
+		resource := child.resource.GroupResource().String()
+		if informer := d.p.target.childInformers[resource]; informer != nil && newerThan(child.meta.ResourceVersion, reached(informer)) {
+			awaited.raise(resource, child.meta.ResourceVersion)
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if delete(d.returned, root); len(awaited) > 0 {
+		d.returned[root] = awaited
+	}
+	d.returning.Store(int64(len(d.returned)))
+}
+
+// isBack says whether the caches show the children of a root that stays.
+func (d *drainer) isBack(root types.UID) bool {
+	if d.returning.Load() == 0 {
+		return true
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for resource, version := range d.returned[root] {
+		if newerThan(version, reached(d.p.target.childInformers[resource])) {
+			return false
+		}
+	}
+	delete(d.returned, root)
+	d.returning.Store(int64(len(d.returned)))
+	return true
 }
 
 func (d *drainer) forgetLent(root types.UID) {

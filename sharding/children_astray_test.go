@@ -288,11 +288,13 @@ func TestFlightNoticesAChangeOfTarget(t *testing.T) {
 	root := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{UID: "u"}}
 	expect := func(when string, want bool) {
 		t.Helper()
-		if got := f.wasRedirected(); got != want {
+		if got := f.wasRedirected([]*rootTarget{{resource: secrets}}); got != want {
 			t.Errorf("%s: got %t, want %t", when, got, want)
 		}
 	}
+	expect("what is in hand-over is not known", true)
 	f.found(secrets, watch.Added, root, "b")
+	f.prune(secrets, time.Time{})
 	expect("what was before the first is not known", true)
 	f.leave("u")
 	expect("nothing is in hand-over", false)
@@ -305,4 +307,43 @@ func TestFlightNoticesAChangeOfTarget(t *testing.T) {
 	expect("still on its way", true)
 	f.found(secrets, watch.Deleted, root, "c")
 	expect("it has arrived", false)
+}
+
+// TestRootRestsUntilTheCacheShowsThatItsChildIsBack: the API server says that the child is back before the cache does.
+func TestRootRestsUntilTheCacheShowsThatItsChildIsBack(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		s.afterPatch("a", "configmaps", func() { s.label(secrets, "o", DrainLabel(simRing), "") })
+		s.child("child", "a", s.secret("o", "a"))
+		a := s.worker("a", nil)
+		s.settle(20 * time.Second)
+		s.label(secrets, "o", DrainLabel(simRing), "b")
+		s.settle(20 * time.Second)
+		wants(s, "child", s.ownership(configMaps, "child"), "b")
+		s.took()
+		a.client.DelayWatches(20 * time.Second)
+		s.label(configMaps, "child", OwnerLabel(simRing), "a")
+		s.settle(15 * time.Second)
+		wants(s, "reconciles while the cache does not show the child", s.took(), "")
+		s.settle(10 * time.Second)
+		wants(s, "reconciles when it does", s.tookOnce(), "a o")
+	})
+}
+
+// TestHandOverOfARootThatHasJustCome: when its children were looked for, the cache did not have the root, and now it does. Then nothing is known of them.
+func TestHandOverOfARootThatHasJustCome(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		a := s.worker("a", nil)
+		uid := s.secret("o", "a").GetUID()
+		s.settle(20 * time.Second)
+		listing := &childListing{done: make(chan struct{})}
+		close(listing.done)
+		for looked, again := range map[types.UID]bool{"": true, "another": true, uid: false} {
+			job := handoverJob{key: types.NamespacedName{Namespace: "ns", Name: "o"}, root: looked, family: family{listing: listing}}
+			if got := a.processors[0].drainer.handOver(s.ctx, job).retry; got != again {
+				t.Errorf("looked for children of %q: tried again %t, want %t", looked, got, again)
+			}
+		}
+	})
 }

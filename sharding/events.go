@@ -56,7 +56,8 @@ func (p *processor) acquired(key types.NamespacedName, object metav1.Object) {
 
 // OnDelete is called for an object that has left the cache: it was deleted, or moved away.
 func (p *processor) OnDelete(obj any) {
-	if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+	last, unknown := obj.(cache.DeletedFinalStateUnknown)
+	if unknown {
 		obj = last.Obj
 	}
 	m, ok := obj.(metav1.Object)
@@ -64,8 +65,11 @@ func (p *processor) OnDelete(obj any) {
 		return
 	}
 	p.w.changed()
-	key := keyOf(m)
-	expected := p.roster.forget(key)
+	key, version := keyOf(m), m.GetResourceVersion()
+	if unknown { // it was not in a list
+		version = reached(p.controller.Informer)
+	}
+	expected := p.roster.forget(key, version)
 	p.arrivals.settled(key)
 	p.failures.clear(key)
 	p.queue.calm(key)

@@ -3,6 +3,7 @@ package sharding
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,7 +21,8 @@ type flight struct {
 	roots map[types.UID]flightEntry
 	// redirected: the target of one of these roots may have changed. True at first, as nothing is known of what was before.
 	redirected bool
-	changed    chan struct{} // closed and replaced when the set shrinks or the limit changes
+	listed     map[schema.GroupVersionResource]bool // of which all that are in hand-over are known
+	changed    chan struct{}                        // closed and replaced when the set shrinks or the limit changes
 	// resized is called with the size after every change.
 	resized func(int)
 }
@@ -33,7 +35,7 @@ type flightEntry struct {
 }
 
 func newFlight(resized func(int)) *flight {
-	return &flight{limit: 1, redirected: true, roots: map[types.UID]flightEntry{}, changed: make(chan struct{}), resized: resized}
+	return &flight{limit: 1, redirected: true, roots: map[types.UID]flightEntry{}, listed: map[schema.GroupVersionResource]bool{}, changed: make(chan struct{}), resized: resized}
 }
 
 func (f *flight) setLimit(limit int) {
@@ -106,11 +108,11 @@ func (f *flight) wake() {
 	f.changed = make(chan struct{})
 }
 
-// wasRedirected says whether a root in hand-over may have been on its way elsewhere before.
-func (f *flight) wasRedirected() bool {
+// wasRedirected says whether a root of the targets that is in hand-over may have been on its way elsewhere before.
+func (f *flight) wasRedirected(targets []*rootTarget) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.roots) == 0 {
+	if len(f.roots) == 0 && !slices.ContainsFunc(targets, func(t *rootTarget) bool { return !f.listed[t.resource] }) {
 		f.redirected = false
 	}
 	return f.redirected
@@ -135,6 +137,7 @@ func (f *flight) found(resource schema.GroupVersionResource, event watch.EventTy
 func (f *flight) prune(resource schema.GroupVersionResource, begun time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.listed[resource] = true
 	size := len(f.roots)
 	for root, entry := range f.roots {
 		if entry.resource == resource && entry.seen.Before(begun) {

@@ -41,6 +41,8 @@ type drainer struct {
 	tries     map[types.NamespacedName]int // attempts in a row
 	lent      map[types.UID][]*childObject // children by their root, see recall
 	inherited *inheritance                 // nil when all about it is known
+	returned  map[types.UID]versions       // children by their root that the caches don't show yet, see isBack
+	returning atomic.Int64                 // how many these are
 
 	writing atomic.Int64 // hand-overs
 	usual   atomic.Int64 // how long writing one takes, in nanoseconds, smoothed
@@ -53,6 +55,7 @@ func newDrainer(p *processor) *drainer {
 	return &drainer{
 		p: p, kin: newKin(p.w), signal: make(chan struct{}, 1),
 		since: map[types.NamespacedName]time.Time{}, tries: map[types.NamespacedName]int{}, lent: map[types.UID][]*childObject{},
+		returned: map[types.UID]versions{},
 	}
 }
 
@@ -96,6 +99,7 @@ func (d *drainer) wake() {
 // handoverJob is one object to hand over.
 type handoverJob struct {
 	key    types.NamespacedName
+	root   types.UID // what the cache had under that key when the turn of the object had come, and whose children family is about; "" for nothing
 	family family
 }
 
@@ -160,14 +164,20 @@ func (d *drainer) dispatch(ctx context.Context, writers chan<- handoverJob) {
 	}
 	followed := d.kin.used(commonNamespace(keys))
 	jobs := make([]handoverJob, len(keys))
-	var unknown []types.NamespacedName // of which the children have to be listed
+	unknown := map[types.UID]types.NamespacedName{} // whose children have to be listed
 	l := &childListing{done: make(chan struct{})}
 	for i, key := range keys {
-		f, complete := d.familyOf(key, followed)
-		if !complete {
-			f.listing, unknown = l, append(unknown, key)
+		jobs[i].key = key
+		root := d.p.cached(key)
+		if root == nil {
+			continue
 		}
-		jobs[i] = handoverJob{key, f}
+		f, complete := d.familyOf(root.GetUID(), followed)
+		if !complete {
+			f.listing = l
+			unknown[root.GetUID()] = key
+		}
+		jobs[i].root, jobs[i].family = root.GetUID(), f
 	}
 	go d.makeListing(ctx, l, unknown)
 	d.writing.Add(int64(len(keys)))
@@ -179,18 +189,18 @@ func (d *drainer) dispatch(ctx context.Context, writers chan<- handoverJob) {
 }
 
 // makeListing finds out which children the objects have.
-func (d *drainer) makeListing(ctx context.Context, l *childListing, keys []types.NamespacedName) {
+func (d *drainer) makeListing(ctx context.Context, l *childListing, roots map[types.UID]types.NamespacedName) {
 	defer close(l.done)
 	d.listing = 0
-	if len(keys) == 0 {
+	if len(roots) == 0 {
 		return
 	}
 	begun, listed := time.Now(), false
-	if l.children, listed, l.err = d.childrenOf(ctx, keys); listed {
+	if l.children, listed, l.err = d.childrenOf(ctx, roots); listed {
 		d.listing = min(time.Since(begun), maxListRest)
 	}
 	if l.err != nil {
-		klog.FromContext(ctx).Error(l.err, "Listing the children of objects to hand over failed, will try again", "objects", len(keys))
+		klog.FromContext(ctx).Error(l.err, "Listing the children of objects to hand over failed, will try again", "objects", len(roots))
 	}
 }
 
@@ -203,13 +213,16 @@ func (d *drainer) settle(ctx context.Context, key types.NamespacedName, s settle
 		})
 		return
 	}
-	d.p.roster.settle(key, s)
+	again := d.p.roster.settle(key, s)
 	d.p.w.changed()
 	d.mu.Lock()
 	since, known := d.since[key]
 	delete(d.since, key)
 	delete(d.tries, key)
 	d.mu.Unlock()
+	if again {
+		d.requested(key)
+	}
 	if s.given != "" && known {
 		d.p.w.metrics.handover.WithLabelValues(d.p.w.options.Ring).Observe(time.Since(since).Seconds())
 	}
@@ -228,8 +241,11 @@ func (d *drainer) tried(key types.NamespacedName) time.Duration {
 // handOver gives the children and then the object to the shard that the drain label names now.
 func (d *drainer) handOver(ctx context.Context, job handoverJob) settlement {
 	root := d.p.cached(job.key)
-	if root == nil {
+	switch {
+	case root == nil:
 		return settlement{}
+	case root.GetUID() != job.root:
+		return settlement{retry: true} // it has come since its children were looked for
 	}
 	begun := time.Now()
 	children, waited, err := d.gather(ctx, root, job.family)
@@ -247,6 +263,9 @@ func (d *drainer) handOver(ctx context.Context, job handoverJob) settlement {
 		d.remember(root.GetUID(), children)
 	} else {
 		d.forgetLent(root.GetUID())
+		if s.given == "" {
+			d.cameBack(root.GetUID(), children)
+		}
 	}
 	return s
 }
@@ -271,7 +290,7 @@ func (d *drainer) attempt(ctx context.Context, key types.NamespacedName, root me
 		case (!draining || target == w.options.ID) && slices.ContainsFunc(children, d.isAway):
 			return d.failed(ctx, key, errAstray)
 		case !draining || target == w.options.ID:
-			return settlement{}
+			return settlement{seen: root.GetResourceVersion()}
 		}
 		awaited, _, err := d.handOverChildren(ctx, children, target)
 		if err != nil {
@@ -283,6 +302,7 @@ func (d *drainer) attempt(ctx context.Context, key types.NamespacedName, root me
 			if declined.declined != "" && slices.ContainsFunc(children, d.isAway) {
 				return d.failed(ctx, key, errAstray) // it stays, and rests until they are back
 			}
+			declined.seen = root.GetResourceVersion()
 			return declined
 		}
 		if err != nil {
@@ -301,7 +321,7 @@ func (d *drainer) attempt(ctx context.Context, key types.NamespacedName, root me
 		if apierrors.IsNotFound(err) {
 			d.p.controller.guard.leftCache(key, root)
 			d.p.departed.Add(key)
-			return settlement{}
+			return settlement{seen: root.GetResourceVersion()}
 		}
 		if err != nil {
 			// Whether the write went through is unknown. If it did, the next attempt gets a conflict, and sees it.

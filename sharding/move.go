@@ -138,7 +138,7 @@ func (m *mover) run(ctx context.Context) {
 			continue
 		case misplaced > 0:
 			failures = 0
-			if m.flight.awaitLanding(ctx); m.flight.wasRedirected() {
+			if m.flight.awaitLanding(ctx); m.flight.wasRedirected(m.targets.Load().roots) {
 				m.home(ctx)
 			}
 			pause(ctx, finderMinBackoff)

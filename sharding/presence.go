@@ -38,15 +38,17 @@ const (
 // presence is the worker's ShardInstance: it creates it, reports on it, and removes it.
 type presence struct {
 	w       *Worker
-	dirty   atomic.Bool // the set of owned objects may have changed
-	drained chan bool   // answers of the manager to drain
+	dirty   atomic.Bool   // the set of owned objects may have changed
+	drained chan bool     // answers of the manager to drain
+	leaving atomic.Bool   // this process does
+	stay    chan struct{} // with a buffer of one: look whether an earlier process has left word that the shard is leaving
 	last    lastWord
 	unsaid  atomic.Bool // somebody else has overwritten what this process wrote
 	recheck rechecks
 }
 
 func newPresence(w *Worker) *presence {
-	p := &presence{w: w, drained: make(chan bool, 1), recheck: rechecks{asked: make(chan struct{}, 1)}}
+	p := &presence{w: w, drained: make(chan bool, 1), stay: make(chan struct{}, 1), recheck: rechecks{asked: make(chan struct{}, 1)}}
 	p.dirty.Store(true)
 	return p
 }
@@ -55,6 +57,14 @@ func newPresence(w *Worker) *presence {
 func (w *Worker) changed() {
 	if !w.presence.dirty.Load() { // it is called for every event, and read by another goroutine now and then
 		w.presence.dirty.Store(true)
+	}
+}
+
+// begun is called when this process begins to act. Until then, an earlier one of the shard may have wished to leave, and may not have come to it.
+func (p *presence) begun() {
+	select {
+	case p.stay <- struct{}{}:
+	default:
 	}
 }
 
@@ -193,6 +203,10 @@ func (p *presence) run(ctx context.Context) {
 			missing = true
 		case <-p.recheck.asked:
 			p.w.recheck(ctx)
+		case <-p.stay:
+			if p.w.mayWrite() && !p.leaving.Load() {
+				_, _ = p.ensure(ctx) // fails for good only if it would have at the start
+			}
 		case now := <-ticker.C:
 			p.report(ctx, &r, now)
 		}
@@ -230,6 +244,9 @@ func (p *presence) answered(obj any) {
 		p.unsaid.Store(true)
 	}
 	p.recheck.see(instance)
+	if _, left := instance.Annotations[leavingAnnotation]; left {
+		p.begun()
+	}
 	if !instance.Spec.Draining {
 		return
 	}
@@ -246,6 +263,7 @@ func (p *presence) answered(obj any) {
 // drain asks the manager to move all objects to other shards, and waits for it, at most for the stop timeout. It reports whether
 // nothing is left.
 func (p *presence) drain(ctx context.Context) bool {
+	p.leaving.Store(true)
 	ctx, cancel := context.WithTimeout(ctx, p.w.options.StopTimeout)
 	defer cancel()
 	for {

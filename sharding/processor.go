@@ -300,8 +300,8 @@ func (p *processor) raw(key types.NamespacedName) any {
 	return obj
 }
 
-// childrenSeen reports whether the caches have all children that the former owner or the manager labelled for us; if not, the
-// object is queued again.
+// childrenSeen reports whether the caches have all children that the former owner or the manager labelled for us, and those that have been away; if
+// not, the object is queued again.
 func (p *processor) childrenSeen(key types.NamespacedName, root metav1.Object) bool {
 	if root == nil {
 		return true
@@ -316,6 +316,10 @@ func (p *processor) childrenSeen(key types.NamespacedName, root metav1.Object) b
 			p.queue.addAfter(key, childrenPoll)
 			return false
 		}
+	}
+	if !p.drainer.isBack(root.GetUID()) {
+		p.queue.addAfter(key, childrenPoll)
+		return false
 	}
 	return true
 }

@@ -103,6 +103,7 @@ func (c *ringController) takeOver(ctx context.Context, shard string) (moved int,
 		if t.held, err = c.fence(ctx, shard); err != nil {
 			return t.moved, err
 		}
+		t.apart = t.apart || c.tracker.Resumed(shard)
 		c.mu.Lock()
 		c.taken[shard] = true
 		c.mu.Unlock()

@@ -50,6 +50,7 @@ type rosterEntry struct {
 	over   bool      // that has been cancelled
 	drain  *drainRequest
 	given  string // resourceVersion of the write that gave the object away; the cache is still older than that
+	left   string // while that is being written: the version at which the object left the cache
 	gone   bool   // the object was ours when it was deleted, and Reconcile has not been told
 
 	declined string // the shard that the object can't be handed over to: while that is what is asked for, it is not leaving
@@ -118,14 +119,21 @@ func (r *roster) observe(key types.NamespacedName, obj metav1.Object, labels map
 	return observedDrain
 }
 
-// forget notes that the object has left the cache. It reports whether that was to be expected, as it was given away.
-func (r *roster) forget(key types.NamespacedName) (expected bool) {
+// forget notes that the object has left the cache, which is at version. It reports whether that was to be expected, as it was given away. A cache that
+// is late may show it once more, as it was before it was given away.
+func (r *roster) forget(key types.NamespacedName, version string) (expected bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	entry := r.entry(key)
 	defer r.tidy(key, entry)
 	expected = entry.given != "" || entry.drain != nil && entry.drain.writing
-	entry.given, entry.declined = "", ""
+	entry.declined = ""
+	if !newerThan(entry.given, version) {
+		entry.given = ""
+	}
+	if entry.drain != nil && entry.drain.writing {
+		entry.left = version
+	}
 	r.revoke(entry)
 	return expected
 }
@@ -316,26 +324,37 @@ type settlement struct {
 	retry    bool   // nothing is known to have changed: it is still to be handed over
 	declined string // the shard that it can't be handed over to
 	// None of these: the object stays, or is gone.
+
+	seen string // the resourceVersion at which the object was found to stay, or gone; "" if it was not in the cache
 }
 
-// settle notes how the hand-over of an object ended. A removal from the cache is noted by forget either before or after, but not lost.
-func (r *roster) settle(key types.NamespacedName, s settlement) {
+// settle notes how the hand-over of an object ended. A removal from the cache is noted by forget either before or after, but not lost. It reports
+// whether the object that stays was to be handed over again by then, as the cache shows.
+func (r *roster) settle(key types.NamespacedName, s settlement) (asked bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	entry := r.entry(key)
 	defer r.tidy(key, entry)
+	defer func() { entry.left = "" }()
 	switch {
 	case s.retry && entry.drain != nil:
 		entry.drain.writing, entry.drain.tried = false, true
 		r.ready = append(r.ready, key)
 	case s.given != "":
 		entry.drain = nil
-		if r.cached(key) != nil {
+		if r.cached(key) != nil || newerThan(s.given, entry.left) {
 			entry.given = s.given
 		}
 	default:
 		entry.drain, entry.declined = nil, s.declined
+		if cached := r.cached(key); cached != nil && newerThan(cached.GetResourceVersion(), s.seen) && r.owns(entry, cached) &&
+			r.leaving(entry, cached.GetLabels()[r.drain]) {
+			entry.drain = &drainRequest{}
+			r.asked = append(r.asked, key)
+			return true
+		}
 	}
+	return false
 }
 
 // borrow is begin for somebody who reads the state of an object between two reconciles; giveBack is called at the end.

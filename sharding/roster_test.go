@@ -40,9 +40,13 @@ func (s *rosterScript) step(words []string) string {
 		}
 		s.cached = object
 		return [...]string{"nothing", "work", "drain"}[s.roster.observe(rosterKey, object, object.GetLabels())]
-	case "gone": // the object leaves the cache
+	case "gone": // gone [VERSION]: the object leaves the cache
 		s.cached = nil
-		return fmt.Sprintf("expected=%v", s.roster.forget(rosterKey))
+		version := "1000"
+		if len(words) > 1 {
+			version = words[1]
+		}
+		return fmt.Sprintf("expected=%v", s.roster.forget(rosterKey, version))
 	case "deleted":
 		s.roster.deleted(rosterKey)
 	case "begin":
@@ -61,8 +65,14 @@ func (s *rosterScript) step(words []string) string {
 		return strings.TrimSpace(fmt.Sprint(len(taken)) + strings.Repeat(" waits", len(waited)))
 	case "given": // the hand-over was written as VERSION
 		s.roster.settle(rosterKey, settlement{given: words[1]})
-	case "stays":
-		s.roster.settle(rosterKey, settlement{})
+	case "stays": // stays [VERSION at which that was found]
+		stays := settlement{}
+		if len(words) > 1 {
+			stays.seen = words[1]
+		}
+		if s.roster.settle(rosterKey, stays) {
+			return "drain"
+		}
 	case "retry":
 		s.roster.settle(rosterKey, settlement{retry: true})
 	case "distrust":
@@ -100,6 +110,54 @@ func TestRoster(t *testing.T) {
 			take -> 0
 			given 2 ->
 			begin -> false`,
+		"what the cache shows late of before the hand-over does not bring the object back, though it has left the cache in between": `
+			see 1 a b -> drain
+			take -> 1
+			gone 2 -> expected=true
+			given 5 ->
+			see 3 a -> nothing
+			begin -> false
+			gone 5 -> expected=true
+			entries -> 0`,
+		"the same, when it leaves the cache after the hand-over": `
+			see 1 a b -> drain
+			take -> 1
+			given 5 ->
+			gone 2 -> expected=true
+			see 3 a -> nothing
+			begin -> false
+			gone 5 -> expected=true
+			entries -> 0`,
+		"the cache may know of the hand-over before the one who wrote it": `
+			see 1 a b -> drain
+			take -> 1
+			gone 5 -> expected=true
+			given 5 ->
+			entries -> 0
+			see 6 a -> work`,
+		"a request that comes while an earlier one is found to be withdrawn is not lost": `
+			see 1 a b -> drain
+			take -> 1
+			retry ->
+			see 2 a -> nothing
+			take -> 1
+			see 3 a c -> nothing
+			stays 2 -> drain
+			begin -> true
+			end -> ready=false
+			take -> 1
+			given 4 ->
+			gone -> expected=true
+			entries -> 0`,
+		"a request that was withdrawn is not taken up again because the cache still shows it": `
+			see 1 a b -> drain
+			take -> 1
+			stays 2 ->
+			begin -> true
+			end -> ready=false
+			take -> 0
+			see 2 a -> work
+			entries -> 0`,
 		"after the hand-over a late event of before does not bring the object back": `
 			see 3 a b -> drain
 			take -> 1

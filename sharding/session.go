@@ -76,6 +76,7 @@ func (w *Worker) act(ctx context.Context) {
 	s := newSession(ctx)
 	w.current.Store(s)
 	w.changed()
+	w.presence.begun()
 	active := w.metrics.active.WithLabelValues(w.options.Ring)
 	active.Set(1)
 	w.logger.Info("Shard is active")
@@ -137,6 +138,12 @@ func (w *Worker) trust(ctx context.Context) error {
 	return nil
 }
 
+// takenInPart says whether a manager has begun to take this shard over, and not come to the end.
+func (w *Worker) takenInPart() bool {
+	heartbeat := w.heartbeat.Load()
+	return heartbeat != nil && heartbeat.Resumed()
+}
+
 func (p *processor) synced() []cache.InformerSynced {
 	synced := []cache.InformerSynced{p.controller.Informer.HasSynced}
 	for _, informer := range p.controller.Children {
@@ -155,11 +162,11 @@ func (p *processor) trust(ctx context.Context) error {
 	}
 	version := page.ResourceVersion // what the cache shows of a later state than this needs no check
 	p.trusted.Store(&version)
-	ours, uids, moving := map[types.NamespacedName]bool{}, map[types.UID]bool{}, map[types.UID]types.NamespacedName{}
+	ours, keys, moving := map[types.NamespacedName]bool{}, map[types.UID]types.NamespacedName{}, map[types.UID]types.NamespacedName{}
 	_, err = eachPage(ctx, objects, own.String(), func(page []metav1.PartialObjectMetadata) error {
 		for i := range page {
 			key, uid := keyOf(&page[i]), page[i].UID
-			ours[key], uids[uid] = true, true
+			ours[key], keys[uid] = true, key
 			if mayHaveLent(&page[i], p.w.options.Ring) {
 				moving[uid] = key
 			}
@@ -169,11 +176,20 @@ func (p *processor) trust(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list %s: %w", p.target.name(), err)
 	}
+	if len(keys) > 0 && p.w.takenInPart() {
+		away, err := p.drainer.away(ctx, keys)
+		if err != nil {
+			return err
+		}
+		for uid := range away {
+			moving[uid] = keys[uid]
+		}
+	}
 	for _, obj := range p.controller.Informer.GetStore().List() {
 		if cached, ok := obj.(metav1.Object); ok && !ours[keyOf(cached)] {
 			p.roster.distrust(keyOf(cached), cached, version)
 		}
 	}
-	p.drainer.inherit(uids, moving)
+	p.drainer.inherit(keys, moving)
 	return nil
 }

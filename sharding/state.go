@@ -49,7 +49,7 @@ type Exporter interface {
 // Importer takes the state of an object that has come to this shard, in place of whatever it has of that object.
 //
 // It is called right before the first reconcile of the object, on the goroutine of that, with a state whose size, checksum, object and
-// version have been verified. In one process it is called at most once for a State that it has taken. If the process ends before
+// version have been verified. In one process it is called at most once for a State that it has taken, or once more after Forget. If the process ends before
 // the state was acknowledged, which is after the first reconcile, the next process, or the next owner, is given the same State
 // once more. An error that wraps [TerminalError], or five errors or panics in a row, refuse the state: see StateTransfer.
 type Importer interface {

@@ -33,6 +33,8 @@ type takeover struct {
 	// held is asked before every write that takes an object from the shard.
 	held func() bool
 
+	// apart says that there may be roots whose children have been given away before: by a round that failed, or by somebody who has not come to the end.
+	apart bool
 	// parts is in how many parts of the hash space a round is divided, so that the index stays bounded.
 	parts uint64
 	moved int
@@ -58,10 +60,12 @@ func (t *takeover) run(ctx context.Context) (int, error) {
 		case ctx.Err() != nil:
 			return t.moved, context.Cause(ctx)
 		case errors.Is(err, errNotHeld):
+			t.apart = true
 			return t.moved, err
 		case err == nil && found == 0:
 			return t.moved, nil
 		case err != nil:
+			t.apart = true
 			if failures++; t.moved > before {
 				failures = 1
 			}
@@ -110,7 +114,7 @@ func (t *takeover) selector() string { return ShardSelector(t.ring, t.shard).Str
 // roots gives the roots of one target, as far as they are in the part, to their new owners.
 func (t *takeover) roots(ctx context.Context, targets *targetSet, target *rootTarget, children *childIndex, part uint64) (found int, err error) {
 	writes := &batch{gate: t.gate}
-	var moving []*metav1.PartialObjectMetadata // their children may be elsewhere: those in hand-over, and those whose request was withdrawn
+	var moving []*metav1.PartialObjectMetadata // their children may be elsewhere
 	_, err = t.eachPage(ctx, target.resource, t.selector(), func(page []metav1.PartialObjectMetadata) error {
 		for i := range page {
 			root := &page[i]
@@ -118,7 +122,7 @@ func (t *takeover) roots(ctx context.Context, targets *targetSet, target *rootTa
 				continue
 			}
 			found++
-			if mayHaveLent(root, t.ring) && len(targets.children) > 0 {
+			if (t.apart || mayHaveLent(root, t.ring)) && len(targets.children) > 0 {
 				moving = append(moving, root)
 				continue
 			}

@@ -115,8 +115,10 @@ func TestDrainThatIsNotFinished(t *testing.T) {
 		if r := w.runFor(ctx, "drain", "w-1", "--wait"); r.code != 1 {
 			t.Errorf("interrupted: %+v", r)
 		}
+		w.server.Client("w-1").StallWatches(time.Second) // else it says at once that it does not leave, which takes the drain back
 		w.edit(shardsOf, "sys", "w-1", func(o *unstructured.Unstructured) { o.SetAnnotations(map[string]string{leavingAnnotation: "true"}) })
 		w.expect(1, "uncordon w-1", "is leaving")
+		w.edit(shardsOf, "sys", "w-1", func(o *unstructured.Unstructured) { o.SetAnnotations(nil) })
 		w.manager("m-2")
 		w.settle(2 * time.Minute)
 		if w.count("w-1") != 0 {
