@@ -384,7 +384,7 @@ func (o *oracle) checkCalm() {
 // checkCrash is P3 with its exact time, after the crash of a worker when nothing else has happened.
 func (o *oracle) checkCrash(s *step) {
 	o.mu.Lock()
-	alone := o.alone == s
+	alone := o.alone == s && o.w.equal() && !o.waits()
 	o.mu.Unlock()
 	if !alone {
 		return
@@ -396,14 +396,27 @@ func (o *oracle) checkCrash(s *step) {
 	}
 }
 
+// waits says whether somebody has the Lease of his shard, and does not act yet, as he had to create it. The lock is held.
+func (o *oracle) waits() bool {
+	for _, p := range o.w.processes {
+		if p.worker == nil || p.dead {
+			continue
+		}
+		if heartbeat := p.worker.heartbeat.Load(); heartbeat != nil && o.holders[p.shard] == heartbeat.Identity() && !p.worker.Active() {
+			return true
+		}
+	}
+	return false
+}
+
 // calm says whether nothing has gone wrong for so long that all must be well.
 func (o *oracle) calm() bool { return o.troubles == 0 && time.Since(o.calmSince) > o.w.settleTime() }
 
 // checkStill is P8 and P5: without a reason nothing moves; when a shard joins, everything that moves goes to it; when one
 // leaves, everything that moves is its.
 func (o *oracle) checkStill(was, is *rootTruth) {
-	if was.owner == "" || is.owner == "" || o.w.plan.load == nil { // where load is measured, the manager evens it out
-		return
+	if was.owner == "" || is.owner == "" || o.w.plan.load == nil || !o.w.synchronous() {
+		return // where load is measured, the manager evens it out; where clocks differ that much, it may take for dead who lives
 	}
 	if o.calm() {
 		o.breach("P8", "%s moves (%q drain %q → %q drain %q), and nothing has happened for %s", is.name, was.owner, was.drain, is.owner, is.drain, time.Since(o.calmSince))

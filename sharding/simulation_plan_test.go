@@ -106,7 +106,7 @@ func planOf(seed uint64, duration time.Duration) *plan {
 	p := &plan{
 		seed: seed, fenced: r.IntN(10) < 6, noisy: r.IntN(10) < 4,
 		workers: 2 + r.IntN(4)/3, most: 4, roots: 4 + r.IntN(6),
-		leaseFor: []time.Duration{30 * time.Second, time.Minute, time.Minute, 2 * time.Minute, 2 * time.Minute, 2 * time.Minute, 4 * time.Minute, 4 * time.Minute, 4 * time.Minute, 4 * time.Minute}[r.IntN(10)],
+		leaseFor: leaseOf(r.IntN(20)),
 		longWork: time.Duration(1+r.IntN(20)) * time.Second,
 	}
 	if *simulationLease > 0 {
@@ -132,6 +132,19 @@ func planOf(seed uint64, duration time.Duration) *plan {
 	}
 	p.planSteps(r)
 	return p
+}
+
+// leaseOf makes short leases rare: a seed's costs are its heartbeats.
+func leaseOf(n int) time.Duration {
+	switch {
+	case n == 0:
+		return 30 * time.Second
+	case n == 1:
+		return time.Minute
+	case n < 6:
+		return 2 * time.Minute
+	}
+	return 4 * time.Minute
 }
 
 // startTime is how long a ring has to begin.
@@ -165,6 +178,9 @@ func (p *plan) planClocks(r *rand.Rand) {
 
 // synchronous says whether the clocks differ so little that a worker stops before others may begin.
 func (p *plan) synchronous() bool { return slices.Max(p.clocks)/slices.Min(p.clocks) < 1.45 }
+
+// equal says whether the clocks run alike, so that times can be asserted.
+func (p *plan) equal() bool { return slices.Max(p.clocks) == slices.Min(p.clocks) }
 
 // minSteps is how many steps a seed has at least.
 const minSteps = minTroubles + 2

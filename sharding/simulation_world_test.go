@@ -36,6 +36,7 @@ type world struct {
 	names     []string   // of roots that exist
 	made      int        // roots
 	work      int        // how often something was to be done
+	asked     time.Time  // when something was last to be done
 	trace     traceLog
 	struck    map[trouble]int
 }
@@ -126,8 +127,8 @@ func (w *world) startManager() *process {
 	name := fmt.Sprintf("m-%d", len(w.processes))
 	p := w.newProcess(name, "")
 	t := w.electionFor
-	m, err := NewManager(w.server.Config(name), ManagerOptions{Namespace: simNamespace, Identity: name, ElectionLease: electionLease,
-		ElectionTiming: ElectionTiming{LeaseDuration: t, RenewDeadline: t * 2 / 3, RetryPeriod: t * 2 / 15}})
+	m, err := NewManager(w.server.Config(name), ManagerOptions{Namespace: simNamespace, Identity: name, ElectionLease: electionLease, AuditInterval: max(w.leaseFor, time.Minute),
+		ElectionTiming: ElectionTiming{LeaseDuration: t, RenewDeadline: t * 2 / 3, RetryPeriod: t / 5}})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -194,9 +195,8 @@ func (w *world) controller(p *process, roots, children cache.SharedIndexInformer
 		}
 		return reconcile(ctx, key)
 	}
-	c.State = &StateTransfer{
-		Exporter: l, Importer: watched{l, w.states, p.name, p.shard}, Forgetter: l, Checkpoint: w.checkpoint, InlineLimit: w.inline,
-	}
+	watched := watched{l, l, w.states, p.name, p.shard}
+	c.State = &StateTransfer{Exporter: l, Importer: watched, Forgetter: watched, Checkpoint: w.checkpoint, InlineLimit: w.inline}
 	return c
 }
 

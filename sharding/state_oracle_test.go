@@ -3,6 +3,7 @@ package sharding
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -67,6 +68,19 @@ func (o *stateOracle) importedBy(process, shard string, key types.NamespacedName
 	}
 	if on, err := stateOf(root, simRing); err != nil || on == nil || identity(on.UID, on.Epoch, on.Sequence) != id {
 		o.breach("%s has imported %s of %s, which has %+v on it", process, id, key.Name, on)
+	}
+}
+
+// forgottenBy is told that a process has dropped what it has of a root, which was somebody else's in between: when the root is back with the same state, it
+// has to be imported once more.
+func (o *stateOracle) forgottenBy(process string, key types.NamespacedName) {
+	root := o.server.Get(secrets, key.Namespace, key.Name)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for id, by := range o.imported {
+		if root != nil && strings.HasPrefix(id, string(root.GetUID())+"@") {
+			delete(by, process)
+		}
 	}
 }
 
@@ -140,19 +154,25 @@ func (o *stateOracle) summary() string {
 	return fmt.Sprintf("%d exported, %d imported, %d passed on untouched, %d unusable", o.exports, o.imports, o.kept, o.unusable)
 }
 
-// watched makes an Importer that tells the oracle.
+// watched makes an Importer and a Forgetter that tell the oracle.
 type watched struct {
-	Importer
+	importer       Importer
+	forgetter      Forgetter
 	o              *stateOracle
 	process, shard string
 }
 
 func (w watched) Import(ctx context.Context, key types.NamespacedName, state State) error {
-	err := w.Importer.Import(ctx, key, state)
+	err := w.importer.Import(ctx, key, state)
 	if err == nil {
 		w.o.importedBy(w.process, w.shard, key, state)
 	}
 	return err
+}
+
+func (w watched) Forget(key types.NamespacedName) {
+	w.forgetter.Forget(key)
+	w.o.forgottenBy(w.process, key)
 }
 
 // stormyState is a storm in which every shard has state: now and then it can't be imported, or exported, or is large.
@@ -167,9 +187,8 @@ func TestStatesUnderFaults(t *testing.T) {
 					l := all.of(process)
 					return l.Reconcile, func(o *WorkerOptions, c *Controller) {
 						moody := &moody{ledger: l}
-						c.State = &StateTransfer{
-							Exporter: moody, Importer: watched{moody, oracle, process, id}, Forgetter: l, InlineLimit: 64,
-						}
+						watched := watched{moody, l, oracle, process, id}
+						c.State = &StateTransfer{Exporter: moody, Importer: watched, Forgetter: watched, InlineLimit: 64}
 						if seed%2 == 0 {
 							c.State.Checkpoint = 20 * time.Second
 						}
