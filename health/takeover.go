@@ -202,6 +202,7 @@ func (t *Tracker) dropped(id string, l *coordinationv1.Lease, gone bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.held, id)
+	delete(t.resumed, id)
 	if gone {
 		t.sequence++
 		if l != nil {

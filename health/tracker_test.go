@@ -167,6 +167,46 @@ func TestTrackerGiveBackByDeleting(t *testing.T) {
 	})
 }
 
+// A take-over that has not come to its end is told to whoever has the Lease next, until one has.
+func TestTakeOverThatStops(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		tracker, stop, w := b.startRing(3)
+		w[0].kill("w1")
+		b.pass(16 * time.Second)
+		take := func(resumed bool) {
+			t.Helper()
+			if err := tracker.TakeOver(b.ctx, "shard-1"); err != nil {
+				t.Fatal(err)
+			}
+			if got := tracker.Resumed("shard-1"); got != resumed {
+				t.Errorf("somebody has begun to take over: %t, want %t", got, resumed)
+			}
+		}
+		back := func(name string, resumed bool) *worker {
+			t.Helper()
+			again := b.startWorker("shard-1", name, func(o *HeartbeatOptions) { o.Fresh = false })
+			b.pass(20 * time.Second)
+			if !again.Active() || again.Resumed() != resumed {
+				t.Errorf("%s: active %t, somebody has begun to take over: %t, want %t", name, again.Active(), again.Resumed(), resumed)
+			}
+			return again
+		}
+		take(false)
+		take(false) // a renewal
+		if err := tracker.GiveBack(b.ctx, "shard-1", false); err != nil {
+			t.Fatal(err)
+		}
+		back("w1b", true).kill("w1b")
+		b.pass(16 * time.Second)
+		take(true)
+		if err := tracker.GiveBack(b.ctx, "shard-1", true); err != nil {
+			t.Fatal(err)
+		}
+		finish(back("w1c", false), w[1], w[2])
+		stop()
+	})
+}
+
 // What a refused take-over has read is what the snapshot says at once, or its caller would ask again and again.
 func TestTrackerLearnsFromARefusedTakeOver(t *testing.T) {
 	inBubble(t, func(b *bubble) {
