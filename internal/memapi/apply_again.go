@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -37,7 +38,8 @@ func (f *fieldManagers) again(key appliedKey, old *object, config map[string]any
 	if before == nil || before.uid != old.uid() || entry == nil || !reflect.DeepEqual(entry["fieldsV1"], before.fields) {
 		return nil, false
 	}
-	changes, ok := valuesChanged(nil, nil, before.config, config)
+	fields, _ := before.fields.(map[string]any)
+	changes, ok := valuesChanged(nil, nil, fields, before.config, config)
 	if !ok {
 		return nil, false
 	}
@@ -93,10 +95,49 @@ func compareEntries(a, b any) int {
 	return 0
 }
 
-// step leads from a map to the value of a key, or from a list to the item of that type.
+// step leads from a map to the value of a key, or from a list to the item that has these values of the keys which tell items apart.
 type step struct {
-	key    string
-	inList bool
+	key  string
+	item map[string]any
+}
+
+// field is the name of the step in fieldsV1.
+func (s step) field() string {
+	if s.item == nil {
+		return "f:" + s.key
+	}
+	keys, _ := json.Marshal(s.item)
+	return "k:" + string(keys)
+}
+
+// isOf says whether the step leads to this item.
+func (s step) isOf(item any) bool {
+	m, ok := item.(map[string]any)
+	for key, value := range s.item {
+		ok = ok && m[key] == value
+	}
+	return ok
+}
+
+// stepsTo returns the steps to the items of a list, or nil if fields, which has the list, does not tell its items apart.
+func stepsTo(list []any, fields map[string]any) []step {
+	steps := make([]step, 0, len(list))
+	for name := range fields {
+		var keys map[string]any
+		if quoted, ok := strings.CutPrefix(name, "k:"); !ok || json.Unmarshal([]byte(quoted), &keys) != nil {
+			continue
+		}
+		for _, item := range list {
+			s := step{item: map[string]any{}}
+			m, _ := item.(map[string]any)
+			for key := range keys {
+				s.item[key] = m[key]
+			}
+			steps = append(steps, s)
+		}
+		return steps // what tells one item apart does so for all of them
+	}
+	return nil
 }
 
 // valueChange is a new value at a path.
@@ -106,9 +147,9 @@ type valueChange struct {
 	list  bool // which must be one that is owned as a whole
 }
 
-// valuesChanged appends where b differs from a, if it has the same fields: the same keys, scalars, lists that have items of the same types in the
-// same order, and other lists.
-func valuesChanged(list []valueChange, path []step, a, b map[string]any) ([]valueChange, bool) {
+// valuesChanged appends where b differs from a, if it has the same fields: the same keys, scalars, lists that have the same items in the
+// same order, and other lists. The fields are those of a.
+func valuesChanged(list []valueChange, path []step, fields, a, b map[string]any) ([]valueChange, bool) {
 	if len(a) != len(b) {
 		return nil, false
 	}
@@ -118,14 +159,17 @@ func valuesChanged(list []valueChange, path []step, a, b map[string]any) ([]valu
 			return nil, false
 		}
 		var ok bool
-		if list, ok = valueChanged(list, append(path[:len(path):len(path)], step{key: key}), x, y); !ok {
+		if list, ok = valueChanged(list, path, fields, step{key: key}, x, y); !ok {
 			return nil, false
 		}
 	}
 	return list, true
 }
 
-func valueChanged(list []valueChange, path []step, x, y any) ([]valueChange, bool) {
+// valueChanged does so for what is a step from path, and from its fields.
+func valueChanged(list []valueChange, path []step, fields map[string]any, s step, x, y any) ([]valueChange, bool) {
+	path = append(path[:len(path):len(path)], s)
+	fields, _ = fields[s.field()].(map[string]any)
 	switch x := x.(type) {
 	case nil:
 		return nil, false
@@ -134,7 +178,7 @@ func valueChanged(list []valueChange, path []step, x, y any) ([]valueChange, boo
 		if !isMap || len(x) == 0 {
 			return list, isMap && len(y) == 0
 		}
-		return valuesChanged(list, path, x, y)
+		return valuesChanged(list, path, fields, x, y)
 	case []any:
 		y, isList := y.([]any)
 		if reflect.DeepEqual(x, y) {
@@ -143,14 +187,16 @@ func valueChanged(list []valueChange, path []step, x, y any) ([]valueChange, boo
 		if !isList || len(x) == 0 || len(y) == 0 {
 			return nil, false
 		}
-		if !sameTypes(x, y) {
+		steps := stepsTo(x, fields)
+		if steps == nil {
 			return append(list, valueChange{path, y, true}), true
 		}
-		for i := range x {
-			a, _ := x[i].(map[string]any)
-			b, _ := y[i].(map[string]any)
+		if len(x) != len(y) {
+			return nil, false
+		}
+		for i, s := range steps {
 			var ok bool
-			if list, ok = valuesChanged(list, append(path[:len(path):len(path)], step{stringAt(a, "type"), true}), a, b); !ok {
+			if list, ok = valueChanged(list, path, fields, s, x[i], y[i]); !ok || !s.isOf(y[i]) {
 				return nil, false
 			}
 		}
@@ -165,24 +211,10 @@ func valueChanged(list []valueChange, path []step, x, y any) ([]valueChange, boo
 	return list, true
 }
 
-// sameTypes says whether two lists have items of the same types in the same order.
-func sameTypes(x, y []any) bool {
-	return slices.EqualFunc(x, y, func(x, y any) bool {
-		a, _ := x.(map[string]any)
-		b, _ := y.(map[string]any)
-		return stringAt(a, "type") != "" && stringAt(a, "type") == stringAt(b, "type")
-	})
-}
-
 // owns says whether fieldsV1 has the path, or one above it as a whole; and whether that is all that it has there.
 func owns(fields map[string]any, path []step) (owned, whole bool) {
 	for _, s := range path {
-		name := "f:" + s.key
-		if s.inList {
-			quoted, _ := json.Marshal(s.key)
-			name = `k:{"type":` + string(quoted) + `}`
-		}
-		next, has := fields[name].(map[string]any)
+		next, has := fields[s.field()].(map[string]any)
 		if !has {
 			return false, false
 		}
@@ -204,7 +236,7 @@ func withValue(tree any, path []step, value any) (next any, changed, found bool)
 		return value, !reflect.DeepEqual(tree, value), true
 	}
 	s := path[0]
-	if !s.inList {
+	if s.item == nil {
 		m, _ := tree.(map[string]any)
 		child, changed, found := withValue(m[s.key], path[1:], value)
 		if !found || !changed {
@@ -215,10 +247,7 @@ func withValue(tree any, path []step, value any) (next any, changed, found bool)
 		return m, true, true
 	}
 	list, _ := tree.([]any)
-	at := slices.IndexFunc(list, func(item any) bool {
-		m, _ := item.(map[string]any)
-		return stringAt(m, "type") == s.key
-	})
+	at := slices.IndexFunc(list, s.isOf)
 	if at < 0 {
 		return nil, false, false
 	}

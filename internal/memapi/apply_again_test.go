@@ -74,7 +74,7 @@ func randomStatus(r *rand.Rand) map[string]any {
 // TestAppliesAgain sends the same random writes to a server that recognises applies which repeat the one before, and to one that does not:
 // they must not differ in anything.
 func TestAppliesAgain(t *testing.T) {
-	short := 0
+	short := map[string]int{} // by path
 	for seed := range uint64(24) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
@@ -84,8 +84,8 @@ func TestAppliesAgain(t *testing.T) {
 				table := fast.tables[Resource{Version: "v1", Plural: "pods"}.GVR()]
 				if old := table.objects["ns/p"]; old != nil && contentType == "application/apply-patch+yaml" {
 					config, _ := decodeApplied([]byte(body))
-					if _, again := table.apply.again(appliedKey{"ns/p", strings.TrimPrefix(path, "/p/"), manager}, old, bare(config)); again {
-						short++
+					if _, again := table.apply.again(appliedKey{"ns/p", strings.Trim(strings.TrimPrefix(path, "/p"), "/"), manager}, old, bare(config)); again {
+						short[path]++
 					}
 				}
 				codeA, a := fast.send(method, contentType, path, manager, body)
@@ -102,18 +102,20 @@ func TestAppliesAgain(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				switch r.IntN(12) {
+				switch r.IntN(9) {
 				case 0:
 					both("PATCH", "application/merge-patch+json", "/p/status", manager, string(body))
-				case 1:
-					both("PATCH", "application/apply-patch+yaml", "/p", manager, fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","labels":{"l":"%d"}}}`, r.IntN(3)))
+				case 1, 2, 3:
+					both("PATCH", "application/apply-patch+yaml", "/p", []string{manager, "s", "s", "s"}[r.IntN(4)], fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","labels":{"l":"%d"}},"spec":{"containers":[{"name":"c","image":"%d",
+						"ports":[{"containerPort":%d,"protocol":"TCP","name":"p%d"},{"containerPort":%d,"protocol":"UDP","hostIP":"%d"}]}]}}`,
+						r.IntN(3), r.IntN(2), 80+r.IntN(9)/8, r.IntN(2), 80+r.IntN(9)/8, r.IntN(2)))
 				default:
 					both("PATCH", "application/apply-patch+yaml", "/p/status", manager, string(body))
 				}
 			}
 		})
 	}
-	if short < 60 {
-		t.Errorf("%d of the applies were recognised as repetitions, too few to show anything", short)
+	if short["/p/status"] < 40 || short["/p"] < 40 {
+		t.Errorf("Of the applies, %v were recognised as repetitions: too few to show anything", short)
 	}
 }
