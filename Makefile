@@ -29,7 +29,7 @@ test: controlplane ## Run all tests, with those on a real control plane
 	go test -timeout 20m -p 1 $$(go list $(PROCESS_TESTS) | grep -v /$(PROGRAMS))
 	go test -timeout 20m -parallel 4 ./$(PROGRAMS)
 	cd examples/embed-controllerruntime && go test -count=1 -p 1 ./...
-	$(MAKE) sim SEEDS=300
+	$(MAKE) sim
 
 # Of sharding only what needs no virtual time, and not health: the race detector of Go 1.26 has crashed in the runtime of their simulations (testing/synctest).
 race: ## Run tests under the race detector
@@ -41,21 +41,23 @@ bench: controlplane ## Measure: the ring, the balancer, what guard and fence cos
 	go test -run '^$$' -bench '^Benchmark(Guard|FencedWrite|Acquired)$$' -benchmem ./sharding
 	go run ./internal/bench
 
+# Simulations trade memory for speed: up to 2 GiB.
+MEMORY := GOGC=1600 GOMEMLIMIT=2GiB
 # One seed is an hour or more of simulated time with at least 20 faults. SEEDS and FIRST choose others.
-SIMULATION := go test ./sharding -run 'TestSimulatedFaults$$'
+SIMULATION := $(MEMORY) go test ./sharding -run 'TestSimulatedFaults$$'
 SEEDS ?= 1000
 FIRST ?= 0
 
 sim: ## Simulate rings under faults: 1,000 seeds of an hour each, and every state of the model of the protocol
 	go test ./internal/ownermodel
-	GOGC=800 $(SIMULATION) -timeout 120m -simulation.seeds $(SEEDS) -simulation.first $(FIRST)
+	$(SIMULATION) -timeout 120m -simulation.seeds $(SEEDS) -simulation.first $(FIRST)
 
 sim-long: ## The same for 20,000 hours and a million faults
 	@$(MAKE) sim SEEDS=18600 FIRST=100000
 
 sim-planted: ## Show that the simulation, and the tests of health, find mistakes which are planted for them
 	go test ./health -tags shardbugs -run 'TestPlantedBugs$$'
-	GOGC=800 go test ./sharding -tags shardbugs -run 'TestPlantedBugs$$' -timeout 6h
+	$(MEMORY) go test ./sharding -tags shardbugs -run 'TestPlantedBugs$$' -timeout 6h
 
 faults: controlplane ## Kill, stop and cut off real processes on a real API server, and count what gets through: about 20 minutes
 	go run ./internal/faults

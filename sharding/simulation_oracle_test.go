@@ -22,6 +22,7 @@ type oracle struct {
 	byName    map[string]*process
 	roots     map[types.UID]*rootTruth
 	holders   map[string]string    // of the shards' Leases
+	bereft    map[string]bereaved  // by shard
 	made      map[types.UID]making // the children of roots
 	renewed   map[string]*process  // who renewed the Lease of a shard last
 	subject   string               // the shard that joins or leaves, if that is all that has happened
@@ -43,6 +44,13 @@ type rootTruth struct {
 	since              time.Time // when the owner changed
 }
 
+// bereaved is a manager whose hold of a shard's Lease somebody else has ended by deleting it. It may go on for as long as it had the right to: whoever
+// creates the Lease anew waits for a whole lease.
+type bereaved struct {
+	manager string
+	until   time.Time
+}
+
 // making is how a child came to be.
 type making struct {
 	shard string
@@ -57,7 +65,7 @@ type action struct {
 
 func newOracle(w *world) *oracle {
 	return &oracle{w: w, byName: map[string]*process{}, roots: map[types.UID]*rootTruth{}, holders: map[string]string{}, renewed: map[string]*process{}, made: map[types.UID]making{},
-		acting: map[types.UID][]*action{}, calmSince: time.Now()}
+		bereft: map[string]bereaved{}, acting: map[types.UID][]*action{}, calmSince: time.Now()}
 }
 
 // breach notes that a promise is broken. The lock is held.
@@ -92,7 +100,7 @@ func (o *oracle) committed(e memapi.Event) {
 
 func (o *oracle) leaseWritten(e memapi.Event) {
 	if e.New == nil {
-		delete(o.holders, e.Old.GetName())
+		o.leaseDeleted(e)
 		o.w.tell("%s removes Lease %s", e.Actor, e.Old.GetName())
 		return
 	}
@@ -107,6 +115,21 @@ func (o *oracle) leaseWritten(e memapi.Event) {
 		}
 		o.renewed[p.shard] = p
 	}
+}
+
+func (o *oracle) leaseDeleted(e memapi.Event) {
+	shard := e.Old.GetName()
+	manager, holds := strings.CutPrefix(o.holders[shard], "manager/")
+	manager, _, _ = strings.Cut(manager, "_")
+	if delete(o.holders, shard); holds && e.Actor != manager {
+		o.bereft[shard] = bereaved{manager, time.Now().Add(o.w.slowestLease())}
+	}
+}
+
+// takes says whether a manager may take from the shard.
+func (o *oracle) takes(manager, shard string) bool {
+	b := o.bereft[shard]
+	return strings.HasPrefix(o.holders[shard], "manager/") || b.manager == manager && time.Now().Before(b.until)
 }
 
 // isChunk says whether a write is to a part of a large state.
@@ -176,7 +199,7 @@ func (o *oracle) checkEpoch(e memapi.Event, was, is *rootTruth, by int64) {
 }
 
 // checkMove says who may change an owner: the owner, to the shard that the manager has named; and a manager, who gives an owner to
-// what has none, or takes from a shard whose Lease a manager holds.
+// what has none, or takes from a shard whose Lease a manager holds, or would if nobody had deleted it.
 func (o *oracle) checkMove(e memapi.Event, was, is *rootTruth) {
 	p := o.byName[e.Actor]
 	switch {
@@ -185,7 +208,7 @@ func (o *oracle) checkMove(e memapi.Event, was, is *rootTruth) {
 	case p.shard != "" && (was.owner != p.shard || was.drain != is.owner):
 		o.breach("P1", "%s gave %s of %q to %q, when it was to go to %q", e.Actor, is.name, was.owner, is.owner, was.drain)
 	case p.shard != "" || was.owner == "":
-	case !strings.HasPrefix(o.holders[was.owner], "manager/"):
+	case !o.takes(e.Actor, was.owner):
 		o.breach("P1", "%s took %s from %q, whose Lease is held by %q", e.Actor, is.name, was.owner, o.holders[was.owner])
 	default:
 		o.takeovers++

@@ -16,10 +16,10 @@ var plantedBugs = []struct {
 	name string
 	seed int
 }{
-	{"skip-epoch", 0}, {"forget-children", 0}, {"take-without-lease", 0}, {"steal-lease", 0}, {"no-self-fence", 2},
-	{"compare-clocks", 5}, {"hand-over-early", 6}, {"missing-is-dead", 16}, {"take-without-children", 0},
-	{"move-without-asking", 0}, {"leave-children", 0}, {"drop-resource-version", 7}, {"acknowledge-unread", 4}, {"state-twice", 16},
-	{"no-doubt", 42}, {"keep-first-target", 7}, {"trust-caches", 52},
+	{"skip-epoch", 0}, {"forget-children", 0}, {"take-without-lease", 0}, {"steal-lease", 1}, {"no-self-fence", 0},
+	{"compare-clocks", 5}, {"hand-over-early", 0}, {"missing-is-dead", 41}, {"take-without-children", 0},
+	{"move-without-asking", 0}, {"leave-children", 0}, {"drop-resource-version", 201}, {"acknowledge-unread", 4}, {"state-twice", 10},
+	{"no-doubt", 9}, {"keep-first-target", 9}, {"trust-caches", 148},
 }
 
 const (
