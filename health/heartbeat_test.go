@@ -244,6 +244,49 @@ func TestHeartbeatSecondProcess(t *testing.T) {
 	})
 }
 
+// TestReleaseOfALeaseInDoubt: somebody deletes the Lease of a process that acts and can't be reached. The second creates it anew, and stops while it waits for the first: it does not
+// release what it has not been given, so the third waits, too.
+func TestReleaseOfALeaseInDoubt(t *testing.T) {
+	for name, give := range map[string]func(w *worker, ctx context.Context) error{
+		"release": func(w *worker, ctx context.Context) error { return w.Release(ctx) },
+		"delete":  func(w *worker, ctx context.Context) error { return w.Delete(ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				first := b.startWorker("shard-1", "a")
+				b.after(time.Minute)
+				b.server.setFaults(func(who, verb string) fault {
+					if who == "a" {
+						return hangs
+					}
+					return works
+				})
+				b.server.remove("shard-1")
+				second := b.startWorker("shard-1", "b", func(o *HeartbeatOptions) { o.Fresh = false })
+				b.pass(2 * time.Second)
+				second.stop()
+				<-second.done
+				if err := give(second, b.ctx); err != nil {
+					t.Error(err)
+				}
+				third := b.startWorker("shard-1", "c", func(o *HeartbeatOptions) { o.Fresh = false })
+				for range 100 {
+					b.pass(100 * time.Millisecond)
+					if first.Active() && third.Active() {
+						t.Fatal("two act")
+					}
+				}
+				b.pass(time.Minute)
+				if !third.Active() {
+					t.Error("the third does not act when the first must have stopped")
+				}
+				third.finish()
+				first.finish()
+			})
+		})
+	}
+}
+
 // Two processes on a server that fails, hangs and loses answers all the time.
 func TestHeartbeatNeverTwo(t *testing.T) {
 	for seed := range 16 {

@@ -31,20 +31,25 @@ func (d *drainer) recall(ctx context.Context, root types.UID, children []*childO
 	if unknown {
 		return nil, errUnlearned
 	}
-	for _, child := range lent {
-		if slices.ContainsFunc(children, child.is) {
-			continue // it is back
-		}
+	lent = slices.DeleteFunc(slices.Clone(lent), func(child *childObject) bool { return slices.ContainsFunc(children, child.is) }) // it is back
+	lent, err := d.reread(ctx, root, lent)
+	return append(children, lent...), err
+}
+
+// reread returns children of a root as they are now, without those that are gone. With an error it returns them as they were.
+func (d *drainer) reread(ctx context.Context, root types.UID, children []*childObject) ([]*childObject, error) {
+	var now []*childObject
+	for _, child := range children {
 		meta, err := d.p.w.objects(child.resource, child.meta.Namespace).Get(ctx, child.meta.Name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) || err == nil && (meta.UID != child.meta.UID || !isChildOf(meta, root)) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return children, err
 		}
-		children = append(children, &childObject{child.resource, meta})
+		now = append(now, &childObject{child.resource, meta})
 	}
-	return children, nil
+	return now, nil
 }
 
 // remember notes the children of a root that an attempt to hand it over, which is to be repeated, has come across, besides those of earlier ones. Any of

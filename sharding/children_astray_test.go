@@ -293,20 +293,42 @@ func TestFlightNoticesAChangeOfTarget(t *testing.T) {
 		}
 	}
 	expect("what is in hand-over is not known", true)
-	f.found(secrets, watch.Added, root, "b")
+	f.found(secrets, watch.Added, root, "b", false)
 	f.prune(secrets, time.Time{})
 	expect("what was before the first is not known", true)
 	f.leave("u")
 	expect("nothing is in hand-over", false)
 	_ = f.board(t.Context(), secrets, "u")
-	f.found(secrets, watch.Added, root, "b")
-	f.found(secrets, watch.Modified, root, "b")
+	f.found(secrets, watch.Added, root, "b", false)
+	f.found(secrets, watch.Modified, root, "b", false)
 	expect("the same target", false)
-	f.found(secrets, watch.Modified, root, "c")
+	f.found(secrets, watch.Modified, root, "c", false)
 	expect("another target", true)
 	expect("still on its way", true)
-	f.found(secrets, watch.Deleted, root, "c")
+	f.found(secrets, watch.Deleted, root, "c", false)
 	expect("it has arrived", false)
+	f.found(secrets, watch.Added, root, "b", true)
+	expect("it was to go somewhere, and to stay, before", true)
+}
+
+// TestRequestIsWithdrawnAndMadeAgain: the child has gone ahead, the manager takes the request back, brings the child home, and makes the request again, all
+// before its owner gives the root. It gives the child again.
+func TestRequestIsWithdrawnAndMadeAgain(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		s.afterPatch("a", "configmaps", func() {
+			s.label(secrets, "o", DrainLabel(simRing), "")
+			s.label(configMaps, "child", OwnerLabel(simRing), "a")
+			s.label(secrets, "o", DrainLabel(simRing), "b")
+		})
+		s.child("child", "a", s.secret("o", "a"))
+		s.worker("a", nil)
+		s.settle(20 * time.Second)
+		s.label(secrets, "o", DrainLabel(simRing), "b")
+		s.settle(20 * time.Second)
+		wants(s, "root", s.ownership(secrets, "o"), "b@1")
+		wants(s, "child", s.ownership(configMaps, "child"), "b")
+	})
 }
 
 // TestRootRestsUntilTheCacheShowsThatItsChildIsBack: the API server says that the child is back before the cache does.

@@ -69,7 +69,7 @@ func (p *processor) OnDelete(obj any) {
 	if unknown { // it was not in a list
 		version = reached(p.controller.Informer)
 	}
-	expected := p.roster.forget(key, version)
+	expected := p.roster.forget(key, m, version)
 	p.arrivals.settled(key)
 	p.failures.clear(key)
 	p.queue.calm(key)

@@ -118,15 +118,16 @@ func (f *flight) wasRedirected(targets []*rootTarget) bool {
 	return f.redirected
 }
 
-// found is called for every root with a drain label, which names target, and for every one that has lost it.
-func (f *flight) found(resource schema.GroupVersionResource, event watch.EventType, root *metav1.PartialObjectMetadata, target string) {
+// found is called for every root with a drain label, which names target, and for every one that has lost it. again says that the root was to be
+// handed over before, and that was withdrawn.
+func (f *flight) found(resource schema.GroupVersionResource, event watch.EventType, root *metav1.PartialObjectMetadata, target string, again bool) {
 	if event == watch.Deleted {
 		f.leave(root.UID)
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if before := f.roots[root.UID].target; before != "" && before != target {
+	if before := f.roots[root.UID].target; again || before != "" && before != target {
 		f.redirected = true
 	}
 	f.roots[root.UID] = flightEntry{resource, time.Now(), target}

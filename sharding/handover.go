@@ -254,7 +254,7 @@ func (d *drainer) handOver(ctx context.Context, job handoverJob) settlement {
 	}
 	s := settlement{retry: true}
 	if err == nil {
-		s = d.attempt(ctx, job.key, root, children)
+		s, children = d.attempt(ctx, job.key, root, children)
 		d.usual.Store((3*d.usual.Load() + int64(time.Since(begun)-waited)) / 4)
 	} else {
 		d.failed(ctx, job.key, err)
@@ -270,8 +270,8 @@ func (d *drainer) handOver(ctx context.Context, job handoverJob) settlement {
 	return s
 }
 
-// attempt is handOver of one object, whose children have been gathered.
-func (d *drainer) attempt(ctx context.Context, key types.NamespacedName, root metav1.Object, children []*childObject) settlement {
+// attempt is handOver of one object, whose children have been gathered. It returns them as they were when they were read last.
+func (d *drainer) attempt(ctx context.Context, key types.NamespacedName, root metav1.Object, children []*childObject) (settlement, []*childObject) {
 	w, uid := d.p.w, root.GetUID()
 	objects := w.objects(d.p.target.resource, key.Namespace)
 	asked, _ := DrainTargetOf(root, w.options.Ring)
@@ -284,36 +284,36 @@ func (d *drainer) attempt(ctx context.Context, key types.NamespacedName, root me
 		}
 		switch {
 		case !w.Active() || root.GetUID() != uid:
-			return settlement{retry: true}
+			return settlement{retry: true}, children
 		case owner != w.options.ID:
-			return settlement{given: root.GetResourceVersion()}
+			return settlement{given: root.GetResourceVersion()}, children
 		case (!draining || target == w.options.ID) && slices.ContainsFunc(children, d.isAway):
-			return d.failed(ctx, key, errAstray)
+			return d.failed(ctx, key, errAstray), children
 		case !draining || target == w.options.ID:
-			return settlement{seen: root.GetResourceVersion()}
+			return settlement{seen: root.GetResourceVersion()}, children
 		}
 		awaited, _, err := d.handOverChildren(ctx, children, target)
 		if err != nil {
-			return d.failed(ctx, key, err)
+			return d.failed(ctx, key, err), children
 		}
 		state, err := d.p.keeper.luggage(ctx, key, root)
 		if bad := (*stateError)(nil); errors.As(err, &bad) {
 			declined := d.p.keeper.decline(ctx, key, root, target, bad)
 			if declined.declined != "" && slices.ContainsFunc(children, d.isAway) {
-				return d.failed(ctx, key, errAstray) // it stays, and rests until they are back
+				return d.failed(ctx, key, errAstray), children // it stays, and rests until they are back
 			}
 			declined.seen = root.GetResourceVersion()
-			return declined
+			return declined, children
 		}
 		if err != nil {
-			return d.failed(ctx, key, err)
+			return d.failed(ctx, key, err), children
 		}
 		patch := handoverPatch(root, w.options.Ring, target, awaited, state.change)
 		patched, err := objects.Patch(ctx, key.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: workerFieldManager})
 		w.trail.owned(w.options.Ring, AuditHandedOver, d.p.target.resource.GroupResource(), root, patch, err)
 		if err == nil {
 			d.p.keeper.handedOver(ctx, state)
-			return settlement{given: patched.ResourceVersion}
+			return settlement{given: patched.ResourceVersion}, children
 		}
 		if apierrors.IsConflict(err) {
 			patched, err = objects.Get(ctx, key.Name, metav1.GetOptions{})
@@ -321,11 +321,15 @@ func (d *drainer) attempt(ctx context.Context, key types.NamespacedName, root me
 		if apierrors.IsNotFound(err) {
 			d.p.controller.guard.leftCache(key, root)
 			d.p.departed.Add(key)
-			return settlement{seen: root.GetResourceVersion()}
+			return settlement{seen: root.GetResourceVersion()}, children
 		}
 		if err != nil {
 			// Whether the write went through is unknown. If it did, the next attempt gets a conflict, and sees it.
-			return d.failed(ctx, key, err)
+			return d.failed(ctx, key, err), children
+		}
+		// The request may have been withdrawn, children brought home, and the request made again.
+		if children, err = d.reread(ctx, uid, children); err != nil {
+			return d.failed(ctx, key, err), children
 		}
 		root = patched
 	}

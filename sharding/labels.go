@@ -70,7 +70,7 @@ func DrainTargetOf(obj metav1.Object, ring string) (shard string, ok bool) {
 // mayHaveLent says whether children of the root may have been given to others than its owner.
 func mayHaveLent(root metav1.Object, ring string) bool {
 	_, draining := DrainTargetOf(root, ring)
-	return draining || root.GetAnnotations()[withdrawnAnnotation(ring)] != ""
+	return draining || wasWithdrawn(root, ring)
 }
 
 // EpochOf returns how many times the owner of the root object has changed; 0 if it never had one. An annotation
@@ -154,4 +154,9 @@ func selecting(key string, op selection.Operator, values ...string) labels.Selec
 		return labels.Nothing()
 	}
 	return labels.NewSelector().Add(*requirement)
+}
+
+// wasWithdrawn says whether the manager has taken back a request to hand a root over since its owner changed last.
+func wasWithdrawn(root metav1.Object, ring string) bool {
+	return root.GetAnnotations()[withdrawnAnnotation(ring)] != ""
 }

@@ -221,7 +221,7 @@ func (c *ringController) drainFinders(targets *targetSet) []*finder {
 		f.selector = selecting(DrainLabel(c.ring), selection.Exists).String()
 		f.found = func(_ context.Context, _ *finder, event watch.EventType, root *metav1.PartialObjectMetadata) bool {
 			to, _ := DrainTargetOf(root, c.ring)
-			c.flight.found(target.resource, event, root, to)
+			c.flight.found(target.resource, event, root, to, wasWithdrawn(root, c.ring))
 			return true
 		}
 		f.listed = func(begun time.Time, _ int) time.Duration {

@@ -33,6 +33,7 @@ type roster struct {
 	asked   []types.NamespacedName // to be handed over; they go on being reconciled until their turn comes
 	ready   []types.NamespacedName // drained, to be handed over
 	spare   []*rosterEntry         // that are in no use, and empty
+	truth   *truth                 // nil before the server was asked
 }
 
 // revocable is a reconcile whose right to act can be ended.
@@ -41,6 +42,31 @@ type revocable interface{ cancel(cause error) }
 type revocation context.CancelCauseFunc
 
 func (r revocation) cancel(cause error) { r(cause) }
+
+// truth is what the API server had of this shard's objects, and at which version. A cache that is older may show objects that were taken away since, and
+// some that were away and have come back, without the children that came with them.
+type truth struct {
+	ring, version string
+	epochs        map[types.UID]int64
+}
+
+// confirms says whether what a cache shows of an object is newer than that, or no different in who has the object.
+func (t *truth) confirms(cached metav1.Object) bool {
+	if t == nil || newerThan(cached.GetResourceVersion(), t.version) {
+		return true
+	}
+	epoch, ours := t.epochs[cached.GetUID()]
+	return ours && epoch == EpochOf(cached, t.ring)
+}
+
+// has says whether this may be an object of ours, whatever it was before.
+func (t *truth) has(cached metav1.Object) bool {
+	if t == nil || newerThan(cached.GetResourceVersion(), t.version) {
+		return true
+	}
+	_, ours := t.epochs[cached.GetUID()]
+	return ours
+}
 
 // spareEntries is how many entries are kept for the next reconciles.
 const spareEntries = 64
@@ -85,6 +111,12 @@ const (
 func (r *roster) observe(key types.NamespacedName, obj metav1.Object, labels map[string]string) observation {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.truth.confirms(obj) {
+		if entry := r.entries[key]; entry != nil {
+			r.revoke(entry)
+		}
+		return observedNothing
+	}
 	if r.entries[key] == nil && labels[r.owner] == r.shard && labels[r.drain] == "" {
 		return observedWork // nothing goes on with it, and nothing is asked for
 	}
@@ -119,14 +151,14 @@ func (r *roster) observe(key types.NamespacedName, obj metav1.Object, labels map
 	return observedDrain
 }
 
-// forget notes that the object has left the cache, which is at version. It reports whether that was to be expected, as it was given away. A cache that
-// is late may show it once more, as it was before it was given away.
-func (r *roster) forget(key types.NamespacedName, version string) (expected bool) {
+// forget notes that the object has left the cache, which is at version, and how it was shown last. It reports whether that was to be expected, as it was
+// given away, or taken. A cache that is late may show it once more, as it was before it was given away.
+func (r *roster) forget(key types.NamespacedName, last metav1.Object, version string) (expected bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	entry := r.entry(key)
 	defer r.tidy(key, entry)
-	expected = entry.given != "" || entry.drain != nil && entry.drain.writing
+	expected = entry.given != "" || !r.truth.has(last) || entry.drain != nil && entry.drain.writing
 	entry.declined = ""
 	if !newerThan(entry.given, version) {
 		entry.given = ""
@@ -138,14 +170,16 @@ func (r *roster) forget(key types.NamespacedName, version string) (expected bool
 	return expected
 }
 
-// distrust notes that the object was not ours any more at version, whatever the cache shows of before.
-func (r *roster) distrust(key types.NamespacedName, cached metav1.Object, version string) {
+// know notes what the API server had of this shard's objects when it was asked. It counts for everything that the cache shows of before.
+func (r *roster) know(t *truth) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !newerThan(cached.GetResourceVersion(), version) {
-		entry := r.entry(key)
-		entry.given = version
-		r.revoke(entry)
+	r.truth = t
+	for key, entry := range r.entries {
+		if cached := r.cached(key); cached != nil && !t.confirms(cached) {
+			r.revoke(entry)
+			r.tidy(key, entry)
+		}
 	}
 }
 
@@ -200,7 +234,7 @@ func (r *roster) start(entry *rosterEntry, cached metav1.Object, reconcile revoc
 // the lock.
 func (r *roster) owns(entry *rosterEntry, cached metav1.Object) bool {
 	stale := entry.given != "" && !newerThan(cached.GetResourceVersion(), entry.given)
-	return cached.GetLabels()[r.owner] == r.shard && !stale
+	return cached.GetLabels()[r.owner] == r.shard && !stale && r.truth.confirms(cached)
 }
 
 // holds reports whether this shard owns the object, and does not just give it away.

@@ -3,6 +3,7 @@ package sharding
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -17,6 +18,8 @@ type rosterScript struct {
 	roster *roster
 	cached metav1.Object
 	causes []error
+	// annotations of what is seen.
+	annotations map[string]string
 }
 
 var rosterKey = types.NamespacedName{Namespace: "ns", Name: "o"}
@@ -24,7 +27,7 @@ var rosterKey = types.NamespacedName{Namespace: "ns", Name: "o"}
 func (s *rosterScript) play(steps string) {
 	s.t.Helper()
 	for i, line := range strings.Split(strings.TrimSpace(steps), "\n") {
-		command, want, _ := strings.Cut(strings.TrimSpace(line), " -> ")
+		command, want, _ := strings.Cut(strings.TrimSpace(line)+" ", " -> ")
 		if got := s.step(strings.Fields(command)); got != strings.TrimSpace(want) {
 			s.t.Fatalf("step %d, %q: got %q, want %q", i+1, command, got, want)
 		}
@@ -34,19 +37,26 @@ func (s *rosterScript) play(steps string) {
 func (s *rosterScript) step(words []string) string {
 	switch words[0] {
 	case "see": // see VERSION OWNER [DRAIN]
-		object := &metav1.ObjectMeta{Namespace: "ns", Name: "o", ResourceVersion: words[1], Labels: map[string]string{"shard.io/r": words[2]}}
+		object := &metav1.ObjectMeta{Namespace: "ns", Name: "o", UID: "u", ResourceVersion: words[1], Labels: map[string]string{"shard.io/r": words[2]}}
+		object.Annotations = s.annotations
 		if len(words) > 3 {
 			object.Labels["drain.shard.io/r"] = words[3]
 		}
 		s.cached = object
 		return [...]string{"nothing", "work", "drain"}[s.roster.observe(rosterKey, object, object.GetLabels())]
 	case "gone": // gone [VERSION]: the object leaves the cache
+		last := s.cached
+		if last == nil {
+			last = &metav1.ObjectMeta{ResourceVersion: "1000"}
+		}
 		s.cached = nil
 		version := "1000"
 		if len(words) > 1 {
 			version = words[1]
 		}
-		return fmt.Sprintf("expected=%v", s.roster.forget(rosterKey, version))
+		return fmt.Sprintf("expected=%v", s.roster.forget(rosterKey, last, version))
+	case "epoch": // of what is seen from now on
+		s.annotations = map[string]string{"epoch.shard.io/r": words[1]}
 	case "deleted":
 		s.roster.deleted(rosterKey)
 	case "begin":
@@ -75,8 +85,12 @@ func (s *rosterScript) step(words []string) string {
 		}
 	case "retry":
 		s.roster.settle(rosterKey, settlement{retry: true})
-	case "distrust":
-		s.roster.distrust(rosterKey, s.cached, words[1])
+	case "truth": // truth VERSION [EPOCH]: what the API server had, the object with this epoch or not at all
+		t := &truth{"r", words[1], map[types.UID]int64{}}
+		if len(words) > 2 {
+			t.epochs["u"], _ = strconv.ParseInt(words[2], 10, 64)
+		}
+		s.roster.know(t)
 	case "reset":
 		s.roster.reset()
 	case "entries":
@@ -258,6 +272,29 @@ func TestRoster(t *testing.T) {
 			begin -> true
 			see 2 b -> nothing
 			cause -> notowner`,
+		"what was away and is back rests until the cache shows that": `
+			see 1 a -> work
+			truth 8 2 ->
+			begin -> false
+			reset ->
+			see 2 a -> nothing
+			begin -> false
+			gone 3 -> expected=false
+			epoch 2 ->
+			see 7 a -> work
+			begin -> true
+			end -> ready=false
+			epoch 1 ->
+			see 6 a -> nothing
+			see 9 a -> work
+			entries -> 0`,
+		"what was taken before a late cache shows it is not believed": `
+			truth 8 ->
+			see 7 a -> nothing
+			begin -> false
+			gone 8 -> expected=true
+			see 9 a -> work
+			begin -> true`,
 		"a deleted object is reconciled once more": `
 			see 1 a -> work
 			gone -> expected=false
@@ -276,14 +313,14 @@ func TestRoster(t *testing.T) {
 			begin -> false`,
 		"an object that the API server does not show as ours any more is not trusted": `
 			see 3 a -> work
-			distrust 9 ->
+			truth 9 ->
 			begin -> false
 			see 9 a -> nothing
 			see 10 a -> work
 			begin -> true`,
 		"a cache that is newer than the comparison is trusted": `
 			see 10 a -> work
-			distrust 9 ->
+			truth 9 ->
 			begin -> true`,
 		"the end of the right to act forgets requests, not writes": `
 			see 1 a b -> drain

@@ -36,7 +36,7 @@ func (w *Worker) served() []shardv1.ServedResource {
 // held summarizes the roots whose reconcile could start or is going on: the cache shows them as ours, and we have not given them
 // away since. It decides by the same rule as roster.begin.
 func (p *processor) held() (*sketch, int64) {
-	given := p.roster.givenAway()
+	given, truth := p.roster.notOurs()
 	held, n := &sketch{}, int64(0)
 	for _, obj := range p.controller.Informer.GetStore().List() {
 		m, ok := obj.(metav1.Object)
@@ -46,7 +46,7 @@ func (p *processor) held() (*sketch, int64) {
 		if owner, _ := OwnerOf(m, p.w.options.Ring); owner != p.w.options.ID {
 			continue
 		}
-		if version, gone := given[keyOf(m)]; gone && !newerThan(m.GetResourceVersion(), version) {
+		if version, gone := given[keyOf(m)]; gone && !newerThan(m.GetResourceVersion(), version) || !truth.confirms(m) {
 			continue
 		}
 		held.add(elementOf(m.GetUID()))
@@ -55,8 +55,9 @@ func (p *processor) held() (*sketch, int64) {
 	return held, n
 }
 
-// givenAway returns the objects that were given away and that the cache may still show, with the version from which on that counts.
-func (r *roster) givenAway() map[types.NamespacedName]string {
+// notOurs returns the objects that were given away and that the cache may still show, with the version from which on that counts; and what else the cache is
+// to be held against.
+func (r *roster) notOurs() (map[types.NamespacedName]string, *truth) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	given := map[types.NamespacedName]string{}
@@ -65,7 +66,7 @@ func (r *roster) givenAway() map[types.NamespacedName]string {
 			given[key] = entry.given
 		}
 	}
-	return given
+	return given, r.truth
 }
 
 func servedApply(served []shardv1.ServedResource) []*applyv1.ServedResourceApplyConfiguration {

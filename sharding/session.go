@@ -152,7 +152,7 @@ func (p *processor) synced() []cache.InformerSynced {
 	return synced
 }
 
-// trust marks what the cache shows as ours and the API server does not as given away.
+// trust asks the API server what is ours, which counts for all that the cache shows of before.
 func (p *processor) trust(ctx context.Context) error {
 	objects := p.w.objects(p.target.resource, metav1.NamespaceAll)
 	own := ShardSelector(p.w.options.Ring, p.w.options.ID)
@@ -162,11 +162,12 @@ func (p *processor) trust(ctx context.Context) error {
 	}
 	version := page.ResourceVersion // what the cache shows of a later state than this needs no check
 	p.trusted.Store(&version)
-	ours, keys, moving := map[types.NamespacedName]bool{}, map[types.UID]types.NamespacedName{}, map[types.UID]types.NamespacedName{}
+	now := &truth{p.w.options.Ring, version, map[types.UID]int64{}}
+	keys, moving := map[types.UID]types.NamespacedName{}, map[types.UID]types.NamespacedName{}
 	_, err = eachPage(ctx, objects, own.String(), func(page []metav1.PartialObjectMetadata) error {
 		for i := range page {
 			key, uid := keyOf(&page[i]), page[i].UID
-			ours[key], keys[uid] = true, key
+			now.epochs[uid], keys[uid] = EpochOf(&page[i], p.w.options.Ring), key
 			if mayHaveLent(&page[i], p.w.options.Ring) {
 				moving[uid] = key
 			}
@@ -185,11 +186,7 @@ func (p *processor) trust(ctx context.Context) error {
 			moving[uid] = keys[uid]
 		}
 	}
-	for _, obj := range p.controller.Informer.GetStore().List() {
-		if cached, ok := obj.(metav1.Object); ok && !ours[keyOf(cached)] {
-			p.roster.distrust(keyOf(cached), cached, version)
-		}
-	}
+	p.roster.know(now)
 	p.drainer.inherit(keys, moving)
 	return nil
 }

@@ -89,7 +89,7 @@ func (k *keeper) stateful() bool { return k.transfer.Importer != nil }
 
 // prepare sees to it that this process holds the state of an object that is about to be reconciled. If it returns false the object must
 // not be reconciled now; it is queued again when that makes sense. It is called while the object is in flight.
-func (k *keeper) prepare(ctx context.Context, key types.NamespacedName, root metav1.Object) bool {
+func (k *keeper) prepare(granted *grant, key types.NamespacedName, root metav1.Object) bool {
 	if root == nil {
 		return true // deleted, and reconciled for the last time
 	}
@@ -109,12 +109,21 @@ func (k *keeper) prepare(ctx context.Context, key types.NamespacedName, root met
 		k.p.queue.addAfter(key, wait)
 		return false
 	}
-	root, ok := k.current(ctx, key, root)
+	root, ok := k.current(granted, key, root)
 	if !ok {
 		k.p.queue.addAfter(key, handoverRetry)
 		return false
 	}
-	return k.take(ctx, key, h, root)
+	return k.take(granted, key, h, root) && k.stillMay(granted, key)
+}
+
+// stillMay says whether the right to act on an object has outlasted the requests that came before.
+func (k *keeper) stillMay(granted *grant, key types.NamespacedName) bool {
+	if granted.check() == nil {
+		return true
+	}
+	k.p.queue.add(key)
+	return false
 }
 
 // hold returns the holding of an object in its present epoch. What is held of an earlier one is dropped.
@@ -173,7 +182,7 @@ func (k *keeper) current(ctx context.Context, key types.NamespacedName, cached m
 }
 
 // take imports the state that is on the root, or refuses it.
-func (k *keeper) take(ctx context.Context, key types.NamespacedName, h *holding, root metav1.Object) bool {
+func (k *keeper) take(granted *grant, key types.NamespacedName, h *holding, root metav1.Object) bool {
 	envelope, err := stateOf(root, k.ring())
 	if envelope == nil && err == nil { // an earlier process has acknowledged it, or the user has removed it
 		k.change(h, func(h *holding) { h.ready = true })
@@ -182,13 +191,16 @@ func (k *keeper) take(ctx context.Context, key types.NamespacedName, h *holding,
 	var state State
 	if err == nil && envelope.Secret != "" { // others are in the cache anyway
 		size := min(envelope.Size, k.budget.limit)
-		if err = k.budget.acquire(ctx, size); err == nil {
+		if err = k.budget.acquire(granted, size); err == nil {
 			defer k.budget.release(size)
 		}
 	}
 	if err == nil {
-		if state, err = k.load(ctx, root, envelope); err == nil && !planted("acknowledge-unread") {
-			err = k.imports(ctx, key, state)
+		if state, err = k.load(granted, root, envelope); err == nil {
+			err = granted.check()
+		}
+		if err == nil && !planted("acknowledge-unread") {
+			err = k.imports(granted, key, state)
 		}
 	}
 	var bad *stateError
@@ -203,18 +215,17 @@ func (k *keeper) take(ctx context.Context, key types.NamespacedName, h *holding,
 		})
 		k.p.w.metrics.stateBytes.WithLabelValues(k.ring(), "import").Observe(float64(len(state.Data)))
 		return true
-	case ctx.Err() != nil:
-		k.p.queue.add(key)
+	case !k.stillMay(granted, key):
 		return false
 	case errors.As(err, &bad):
-		return k.refuse(ctx, key, h, root, envelope, bad)
+		return k.refuse(granted, key, h, root, envelope, bad)
 	}
 	failed := 0
 	k.change(h, func(h *holding) { h.imports++; failed = h.imports })
 	if failed >= maxTransferAttempts || errors.As(err, new(terminalError)) {
-		return k.refuse(ctx, key, h, root, envelope, &stateError{reasonImport, err})
+		return k.refuse(granted, key, h, root, envelope, &stateError{reasonImport, err})
 	}
-	klog.FromContext(ctx).V(2).Info("Importing the state of an object failed, will try again", "object", key, "err", err)
+	klog.FromContext(granted).V(2).Info("Importing the state of an object failed, will try again", "object", key, "err", err)
 	k.p.queue.addAfter(key, k.p.controller.backoff(failed))
 	return false
 }

@@ -451,6 +451,32 @@ func TestStateOfAnEarlierProcess(t *testing.T) {
 	})
 }
 
+// TestRightEndsDuringAnImport: the right to act ends while a state is imported, and no reconcile follows.
+func TestRightEndsDuringAnImport(t *testing.T) {
+	simulate(t, func(s *sim) {
+		s.config()
+		var all ledgers
+		free := make(chan struct{})
+		s.keeps(all.of("a"))
+		l := all.of("b")
+		b := s.process("b", "b", l.Reconcile, l.stateful(), func(_ *WorkerOptions, c *Controller) { c.State.Importer = held{l, free} })
+		s.settle(10 * time.Second)
+		s.labelledRoot("o", "a")
+		s.runManager("m")
+		s.settle(30 * time.Second)
+		s.migrate("m1", nil)
+		s.settle(5 * time.Second)
+		b.client.SetLink(memapi.Partitioned)
+		s.settle(2 * simLease)
+		wants(s, "acts without a connection", b.Active(), false)
+		close(free)
+		s.settle(time.Second)
+		wants(s, "what b knows when its right has ended", l.of("o"), "a")
+		b.client.SetLink(memapi.Connected)
+		s.settle(time.Minute)
+	})
+}
+
 // held is an Importer that does nothing until free is closed.
 type held struct {
 	Importer
