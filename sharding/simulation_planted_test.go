@@ -19,7 +19,7 @@ var plantedBugs = []struct {
 	{"skip-epoch", 0}, {"forget-children", 0}, {"take-without-lease", 0}, {"steal-lease", 1}, {"no-self-fence", 0},
 	{"compare-clocks", 5}, {"hand-over-early", 0}, {"missing-is-dead", 41}, {"take-without-children", 0},
 	{"move-without-asking", 0}, {"leave-children", 0}, {"drop-resource-version", 201}, {"acknowledge-unread", 4}, {"state-twice", 10},
-	{"no-doubt", 9}, {"keep-first-target", 9}, {"trust-caches", 148},
+	{"no-doubt", 42}, {"keep-first-target", 9}, {"trust-caches", 148},
 }
 
 const (
